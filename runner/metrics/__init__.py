@@ -1,0 +1,20 @@
+"""A run's logs -> its metrics: points as they are written, series, and the verdict on the primary one."""
+
+from runner.metrics.mlflow import tracking_environment
+from runner.metrics.points import Goal, Point, Series, decode, encode, series
+from runner.metrics.reader import Reader
+from runner.metrics.verdict import Verdict, find, judge
+
+__all__ = [
+    "Goal",
+    "Point",
+    "Reader",
+    "Series",
+    "Verdict",
+    "decode",
+    "encode",
+    "find",
+    "judge",
+    "series",
+    "tracking_environment",
+]
