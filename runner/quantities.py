@@ -19,6 +19,9 @@ MAX_DURATION_S = 365 * 86_400
 MAX_SIZE_BYTES = 2**60
 MAX_GPUS = 1_024
 
+# What a parameter of a training can be.
+Value = str | int | float | bool
+
 
 class MalformedError(ValueError):
     """Text that cannot be read: `problem` says why, `expected` what would do, `at` in which part of it."""
@@ -141,3 +144,12 @@ def format_size(size_bytes: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def format_value(value: Value) -> str:
+    """A parameter as a program reads it: `0.01`, `1e-05`, `5` (also for 5.0), `true`, or the text itself."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return str(value)
