@@ -103,7 +103,7 @@ class Store(Protocol):
         """Puts the file at `path` under `key` and returns the digest and size of what was put.
 
         Takes the bytes that the file has when the call starts. Raises Conflict where these were rewritten
-        meanwhile: what was at `key` before is then still there.
+        meanwhile (what was at `key` before is then still there), and NotFound where the file is gone.
         """
 
     def get_file(self, key: str, path: Path, *, progress: Progress | None = None) -> None:
