@@ -25,8 +25,8 @@ def tracking_environment(logs: Path, environ: Mapping[str, str], *, run_id: str 
     """The variables to add to `environ` so that MLflow in the script logs where it is read.
 
     Without a server of the user's own that is a file store in `logs` (the absolute path that the script
-    sees), which MLflow 3 uses only when allowed. MLflow tags its runs with `run_id`, so that `mlflow_server.poll`
-    finds them.
+    sees), which MLflow 3 uses only when allowed. MLflow tags its runs with `run_id`, so that
+    `mlflow_server.poll_remote` finds them.
     """
     added: dict[str, str] = {}
     if not environ.get("MLFLOW_TRACKING_URI"):

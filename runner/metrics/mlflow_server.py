@@ -1,10 +1,11 @@
 """An MLflow server that the script logged to -> points, over its REST API.
 
-The API: https://mlflow.org/docs/latest/api_reference/rest-api.html. Import this late: httpx and pydantic are slow.
+The API: https://mlflow.org/docs/latest/api_reference/rest-api.html. Import this late: httpx is slow.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import httpx
@@ -16,6 +17,7 @@ from runner.metrics.points import Point
 
 _TIMEOUT_S = 30.0
 _PAGE = 1000
+_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
 
 class _Answer(BaseModel):
@@ -81,8 +83,10 @@ def poll_remote(uri: str, run_id: str, *, environ: Mapping[str, str]) -> tuple[P
             runs = _runs(client, run_id)
             return tuple(point for run in runs for point in _run_points(client, run))
     except (httpx.HTTPError, httpx.InvalidURL, ValidationError) as error:
-        message = f"the metrics cannot be read from MLflow at {uri}: {type(error).__name__}: {error}"
-        raise StoreError(message, tip="check MLFLOW_TRACKING_URI and its credentials") from error
+        reason = str(error).partition("\n")[0]
+        message = f"the metrics cannot be read from MLflow at {uri}: {type(error).__name__}: {reason}"
+        tip = "check MLFLOW_TRACKING_URI and its credentials"
+        raise StoreError(_CREDENTIALS.sub("//", message), tip=tip) from error
 
 
 def _client(uri: str, environ: Mapping[str, str]) -> httpx.Client:

@@ -1,0 +1,157 @@
+"""Drafts -> versions that nobody can change, and how they are found again."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Iterator
+
+from semver import Version as SemVer
+
+from runner.errors import Conflict, ModelError
+from runner.models.version import FIRST, NAME_RULE, Bump, Draft, Version, faulty_path, valid_name
+from runner.store import Store
+
+logger = logging.getLogger(__name__)
+
+_ROOT = "models"
+
+
+def register(store: Store, draft: Draft) -> Version:
+    """The draft as the model's next version: 1.0.0, then the latest with `draft.bump` raised.
+
+    Repeating is safe: what the same run registered already is returned as it is. Two runs that register at
+    once get two versions. Raises ModelError for a name or path that cannot be kept, for a model without
+    files, and for a file whose blob is not in the store.
+    """
+    _check(store, draft)
+    while True:
+        known = tuple(versions(store, draft.name))
+        for version in known:
+            if version.lineage.run_id == draft.lineage.run_id:
+                return version
+        version = _numbered(draft, _next(known, draft.bump))
+        try:
+            store.create(_key(version.name, version.version), _dump(version))
+        except Conflict:
+            continue
+        logger.info("registered %s", version.tag)
+        return version
+
+
+def _check(store: Store, draft: Draft) -> None:
+    check_name(draft.name, "model")
+    if not draft.files:
+        raise ModelError(f"{draft.name}: there is no file to register", tip="check release.path in train.yml")
+    for file in draft.files:
+        if fault := faulty_path(file.path):
+            raise ModelError(f"{draft.name}: {file.path!r} cannot be registered: {fault}")
+    missing = next((file for file in draft.files if not store.has_blob(file.digest)), None)
+    if missing is not None:
+        raise ModelError(
+            f"{draft.name}: {missing.path} ({missing.digest}) is not in the store",
+            tip=f"type: pushtrain resume {draft.lineage.run_id}",
+        )
+
+
+def _next(known: tuple[Version, ...], bump: Bump) -> str:
+    if not known:
+        return FIRST
+    return str(SemVer.parse(known[0].version).next_version(bump))
+
+
+def _numbered(draft: Draft, version: str) -> Version:
+    return Version(
+        name=draft.name,
+        version=version,
+        framework=draft.framework,
+        framework_version=draft.framework_version,
+        resources=draft.resources,
+        files=draft.files,
+        lineage=draft.lineage,
+        created_at_s=draft.created_at_s,
+    )
+
+
+def _dump(version: Version) -> bytes:
+    from runner.models.saved import VERSION, dump
+
+    return dump(VERSION, version)
+
+
+def names(store: Store) -> tuple[str, ...]:
+    """The names of all models, sorted."""
+    return tuple(name for name in store.children(_ROOT) if _numbers(store, name))
+
+
+def versions(store: Store, name: str) -> Iterator[Version]:
+    """All versions of a model, newest first, read as they are asked for; none if there is no such model."""
+    return (_read(store, name, number) for number in _numbers(store, name))
+
+
+def _numbers(store: Store, name: str) -> list[str]:
+    if not valid_name(name):
+        return []
+    found = (child.removesuffix(".json") for child in store.children(f"{_ROOT}/{name}/versions"))
+    return sorted(filter(SemVer.is_valid, found), key=SemVer.parse, reverse=True)
+
+
+def _key(name: str, number: str) -> str:
+    return f"{_ROOT}/{name}/versions/{number}.json"
+
+
+def _read(store: Store, name: str, number: str) -> Version:
+    from runner.models.saved import VERSION, load
+
+    key = _key(name, number)
+    return load(VERSION, store.read(key), key)
+
+
+def find(store: Store, reference: str) -> Version:
+    """The version that `NAME`, `NAME@VERSION` or `NAME#STAGE` stands for; bare, it is the latest.
+
+    Raises ModelError where there is none, with the nearest that there is.
+    """
+    from runner.models.stages import current
+
+    if "#" in reference:
+        name, _, stage = reference.partition("#")
+        require_model(store, name)
+        return _read(store, name, current(store, name, stage).version)
+    name, _, number = reference.partition("@")
+    numbers = require_model(store, name)
+    wanted = number.removeprefix("v") if "@" in reference else numbers[0]
+    if wanted not in numbers:
+        nearest = suggestion(wanted, numbers)
+        there = f"there are {', '.join(numbers[:10])}" + (" …" if len(numbers) > 10 else "")
+        message = f"{name} has no version {wanted or repr(wanted)}{nearest}; {there}"
+        raise ModelError(message, tip=f"type: pushtrain models show {name}")
+    return _read(store, name, wanted)
+
+
+def require_model(store: Store, name: str) -> list[str]:
+    """The versions of a model, newest first; raises ModelError where there is no such model."""
+    numbers = _numbers(store, name)
+    if not numbers:
+        message = f"there is no model {name!r}{suggestion(name, names(store))}"
+        raise ModelError(message, tip="type: pushtrain models")
+    return numbers
+
+
+def blobs(store: Store) -> frozenset[str]:
+    """The digests that any version of any model refers to: what must never be removed."""
+    return frozenset(
+        file.digest for name in names(store) for version in versions(store, name) for file in version.files
+    )
+
+
+def check_name(name: str, noun: str) -> None:
+    """Raises ModelError where `name` cannot be the name of a model or a stage."""
+    if not valid_name(name):
+        raise ModelError(f"{name!r} cannot name a {noun}", tip=f"use {NAME_RULE}")
+
+
+def suggestion(wanted: str, there: Iterable[str]) -> str:
+    """` (did you mean X?)`, or nothing where no name is near."""
+    close = difflib.get_close_matches(wanted, list(there), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,142 @@
+"""Versions -> stages: who stands in production, since when, and who stood there before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.errors import Conflict, ModelError
+from runner.models.registry import check_name, find, require_model, suggestion
+from runner.models.version import STRICT
+from runner.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """The `n`th time (from 1) that a stage was given to a version; `at_s` is in unix seconds.
+
+    `restores` is the promotion that a rollback went back to, itself never a rollback; None for any other.
+    """
+
+    __pydantic_config__ = STRICT
+
+    n: int
+    name: str
+    version: str
+    stage: str
+    by: str
+    at_s: float
+    restores: int | None = None
+
+    @property
+    def tag(self) -> str:
+        """The tag that GTO reads: `NAME#STAGE#N`."""
+        return f"{self.name}#{self.stage}#{self.n}"
+
+
+def stages(store: Store, name: str) -> Mapping[str, Promotion]:
+    """Who stands in each stage of a model now, by stage, sorted; empty where there is none yet."""
+    found = {stage: _latest(store, name, stage) for stage in store.children(f"models/{name}/stages")}
+    return {stage: promotion for stage, promotion in found.items() if promotion is not None}
+
+
+def current(store: Store, name: str, stage: str) -> Promotion:
+    """Who stands in the stage; raises ModelError where nobody ever did."""
+    promotion = _latest(store, name, stage)
+    if promotion is None:
+        message = f"no version of {name} stands in {stage!r}{suggestion(stage, stages(store, name))}"
+        raise ModelError(message, tip=f"type: pushtrain promote {name}@VERSION STAGE")
+    return promotion
+
+
+def promote(
+    store: Store, name: str, version: str, stage: str, *, by: str, at_s: float, expected: int | None
+) -> Promotion:
+    """Gives the stage to a version.
+
+    `expected` is the `n` of the promotion that the caller saw there (0: none; None: any). A version that
+    stands there already stays, under its old promotion, so that repeating is safe. Raises ModelError where
+    there is no such version, and where somebody else was first, saying who.
+    """
+    check_name(stage, "stage")
+    found = find(store, f"{name}@{version}")
+    latest = _latest(store, name, stage)
+    standing = latest.n if latest else 0
+    if latest is not None and latest.version == found.version:
+        return latest
+    if latest is not None and expected is not None and expected != standing:
+        raise _lost(latest, f"pushtrain promote {name}@{found.version} {stage}")
+    wanted = Promotion(n=standing + 1, name=name, version=found.version, stage=stage, by=by, at_s=at_s)
+    return _create(store, wanted, f"pushtrain promote {name}@{found.version} {stage}")
+
+
+def rollback(store: Store, name: str, stage: str, *, by: str, at_s: float) -> Promotion:
+    """Gives the stage back to the version that stood there before, as a new promotion.
+
+    Each further rollback goes one version further back. Raises ModelError where nothing is left to go back
+    to, and where somebody else promoted at the same moment, saying who.
+    """
+    require_model(store, name)
+    latest = current(store, name, stage)
+    target = _before(store, latest)
+    if target is None:
+        raise ModelError(
+            f"nothing stood in {name}#{stage} before {latest.version}",
+            tip=f"type: pushtrain promote {name}@VERSION {stage}",
+        )
+    wanted = Promotion(
+        n=latest.n + 1, name=name, version=target.version, stage=stage, by=by, at_s=at_s, restores=target.n
+    )
+    return _create(store, wanted, f"pushtrain rollback {name} {stage}")
+
+
+def _before(store: Store, promotion: Promotion) -> Promotion | None:
+    """The promotion that `promotion` took the stage from, past rollbacks and past the same version."""
+    standing = promotion
+    while True:
+        n = standing.restores or standing.n
+        if n == 1:
+            return None
+        standing = _read(store, promotion, n - 1)
+        if standing.version != promotion.version:
+            return standing if standing.restores is None else _read(store, promotion, standing.restores)
+
+
+def _create(store: Store, promotion: Promotion, again: str) -> Promotion:
+    from runner.models.saved import PROMOTION, dump
+
+    try:
+        store.create(_key(promotion, promotion.n), dump(PROMOTION, promotion))
+    except Conflict as error:
+        raise _lost(_read(store, promotion, promotion.n), again) from error
+    logger.info("%s stands in %s", promotion.version, promotion.tag)
+    return promotion
+
+
+def _lost(winner: Promotion, again: str) -> ModelError:
+    message = f"{winner.by} was first: {winner.version} stands in {winner.name}#{winner.stage} ({winner.tag})"
+    return ModelError(message, tip=f"to replace it all the same, type: {again}")
+
+
+def _latest(store: Store, name: str, stage: str) -> Promotion | None:
+    folder = f"models/{name}/stages/{stage}"
+    numbers = (child.removesuffix(".json") for child in store.children(folder))
+    n = max((int(number) for number in numbers if number.isdecimal()), default=0)
+    return _load(store, f"{folder}/{n}.json") if n else None
+
+
+def _key(promotion: Promotion, n: int) -> str:
+    return f"models/{promotion.name}/stages/{promotion.stage}/{n}.json"
+
+
+def _read(store: Store, promotion: Promotion, n: int) -> Promotion:
+    return _load(store, _key(promotion, n))
+
+
+def _load(store: Store, key: str) -> Promotion:
+    from runner.models.saved import PROMOTION, load
+
+    return load(PROMOTION, store.read(key), key)
