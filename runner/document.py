@@ -169,9 +169,11 @@ def _unprintable(text: str) -> Place:
 
 
 def _syntax_refusal(text: str, path: str, error: yaml.MarkedYAMLError) -> SpecError:
-    mark = error.problem_mark or error.context_mark
-    place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     problem = error.problem or "is not YAML"
+    mark = error.problem_mark or error.context_mark
+    if "unexpected end of stream" in problem:
+        mark = error.context_mark or mark  # where the quote was opened says more than where the file ends
+    place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     rows = text.splitlines()
     rest = rows[place[0] - 1][place[1] - 1 :] if place[0] <= len(rows) else ""
     if "cannot start any token" in problem:

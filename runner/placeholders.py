@@ -133,17 +133,19 @@ def shell(line: str, inputs: Mapping[str, Value]) -> str:
     Raises MalformedError where a placeholder stands in a place in which no quoting is safe; KeyError for an
     unknown input.
     """
-    scanner, rendered = Scanner(), []
-    for part in parse(line):
-        if isinstance(part, str):
-            scanner.read(part)
-            rendered.append(part)
-        elif part.kind == "inputs":
-            rendered.append(scanner.literal(format_value(inputs[part.name])))
-        else:
-            rendered.append(scanner.variable(part.variable))
+    scanner = Scanner()
+    rendered = "".join(_rendered(part, scanner, inputs) for part in parse(line))
     scanner.finish()
-    return "".join(rendered)
+    return rendered
+
+
+def _rendered(part: Part, scanner: Scanner, inputs: Mapping[str, Value]) -> str:
+    if isinstance(part, str):
+        scanner.read(part)
+        return part
+    if part.kind == "inputs":
+        return scanner.literal(format_value(inputs[part.name]))
+    return scanner.variable(part.variable)
 
 
 def check(document: Document) -> tuple[Fault, ...]:
@@ -200,11 +202,27 @@ def _faults(document: Document, key: str, text: str, declared: Mapping[str, list
         ]
     faults = _reference_faults(document, key, text, declared, allowed)
     if key == "run" and not faults:
-        try:
-            shell(text, dict.fromkeys(declared["inputs"], "x y"))
-        except MalformedError as error:
-            faults.append(document.fault(key, error.problem, expected=error.expected))
+        faults = _quoting_faults(document, key, text, declared)
     return faults
+
+
+def _quoting_faults(
+    document: Document, key: str, text: str, declared: Mapping[str, list[str]]
+) -> list[Fault]:
+    """The first placeholder that stands where nothing can be quoted; what follows it is not understood."""
+    scanner, values = Scanner(), dict.fromkeys(declared["inputs"], "x y")
+    tokens = _TOKEN.finditer(text)
+    at, fragment = 0, ""
+    try:
+        for part in parse(text):
+            if isinstance(part, Reference):
+                token = next(tokens)
+                at, fragment = token.start(), token[0]
+            _rendered(part, scanner, values)
+        scanner.finish()
+    except MalformedError as error:
+        return [_fault_at(document, key, text, at, fragment, error)]
+    return []
 
 
 def _reference_faults(
@@ -234,7 +252,7 @@ def _check_reference(
         nearest = closest(name, declared[kind])
         raise MalformedError(
             f"${{{{ {reference} }}}} is not declared",
-            expected=f"{name} under {kind}" if not declared[kind] else f"one of {', '.join(declared[kind])}",
+            expected=", ".join(declared[kind]) or f"{name} under {kind}",
             suggestion=f"{kind}.{nearest}" if nearest else "",
         )
     if kind not in allowed and str(reference) not in allowed:

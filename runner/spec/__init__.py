@@ -178,11 +178,13 @@ def _validate(document: Document) -> Spec:
         found += faults.translate(error, document, Spec)
     found += [*rules.check(document), *placeholders.check(document)]
     if spec is None or found:
-        raise SpecError(_sorted(found), tip="pushtrain check")
+        raise SpecError(_sorted(found, document), tip="pushtrain check")
     spec._document = document
     return spec
 
 
-def _sorted(found: list[Fault]) -> tuple[Fault, ...]:
-    """In the order of the lines, each once."""
-    return tuple(sorted(dict.fromkeys(found), key=lambda fault: (fault.line, fault.column, fault.key)))
+def _sorted(found: list[Fault], document: Document) -> tuple[Fault, ...]:
+    """In the order of the lines, each once; what follows from a fault of the YAML itself is left out."""
+    unread = {(fault.line, fault.column) for fault in document.faults}
+    kept = [fault for fault in found if fault in document.faults or (fault.line, fault.column) not in unread]
+    return tuple(sorted(dict.fromkeys(kept), key=lambda fault: (fault.line, fault.column, fault.key)))

@@ -67,7 +67,7 @@ def _key(detail: ErrorDetails, data: object) -> str:
         inner = _inside(data, part)
         if inner is not _ABSENT:
             data = inner
-        elif detail["type"] != "missing" or index != last:
+        elif detail["type"] not in {"missing", "extra_forbidden"} or index != last:
             continue
         parts.append(str(part))
     if detail["type"] == "union_tag_invalid":
@@ -92,7 +92,7 @@ def _words(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]
     if kind == "extra_forbidden":
         return _unknown(model, detail["loc"])
     if kind == "missing":
-        return "is missing", "a value", ""
+        return "is missing", "", ""
     if kind in {"literal_error", "union_tag_invalid"}:
         return _no_choice(value, str(context.get("expected") or context.get("expected_tags")))
     if kind == "union_tag_not_found":
@@ -100,7 +100,7 @@ def _words(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         return f"{shown(value)} is out of bounds", f"{words} {context[name]:g}", ""
-    problem = "is empty" if value is None else f"{shown(value)} does not do"
+    problem = "is empty" if value is None else f"{shown(value)} cannot be used"
     return problem, _EXPECTED.get(kind, detail["msg"]), ""
 
 

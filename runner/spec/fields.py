@@ -21,7 +21,7 @@ def matching(pattern: str, expected: str) -> AfterValidator:
 
     def check(text: str) -> str:
         if not compiled.fullmatch(text):
-            raise MalformedError(f"{shown(text)} does not do", expected=expected)
+            raise MalformedError(f"{shown(text)} cannot be used", expected=expected)
         return text
 
     return AfterValidator(check)
@@ -50,7 +50,7 @@ Identifier = Annotated[
 Variable = Annotated[str, matching(_VARIABLE, "a letter, then letters, digits or _"), _pattern(_VARIABLE)]
 Image = Annotated[str, matching(_IMAGE, "an image such as python:3.11-slim"), _pattern(_IMAGE)]
 AptPackage = Annotated[
-    str, matching(_APT, "a Debian package such as libsndfile1 or git=1:2.39*"), _pattern(_APT)
+    str, matching(_APT, "a Debian package such as libsndfile1 or git=1:2.39.2-1"), _pattern(_APT)
 ]
 Digest = Annotated[str, matching(_DIGEST, "sha256: and 64 hexadecimal digits"), _pattern(_DIGEST)]
 Command = Annotated[str, matching(_COMMAND, "a slash and a word, such as /train"), _pattern(_COMMAND)]

@@ -129,7 +129,7 @@ class Input(Section):
             return self._accept_option(value)
         kinds = {"number": float, "integer": int, "string": str, "boolean": bool}
         if type(value) is not kinds[self.type]:
-            raise MalformedError(f"{shown(value)} is not {_WORDS[self.type]}", expected=self._expected())
+            raise MalformedError(f"{shown(value)} cannot be used", expected=self._expected())
         if isinstance(value, float | int) and not isinstance(value, bool):
             self._check_bounds(value)
         return _scalar(value)

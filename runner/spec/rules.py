@@ -17,6 +17,8 @@ _BESIDE_DOCKERFILE = ("base", "python", "apt", "pip", "conda")
 
 def check(document: Document) -> tuple[Fault, ...]:
     """Every contradiction between keys, each at the line to change."""
+    if not isinstance(document.data, dict):
+        return ()
     rules = (_command, _environment, _metrics, _release, _variables)
     return tuple(fault for rule in rules for fault in rule(document))
 
@@ -72,7 +74,9 @@ def _variables(document: Document) -> Iterator[Fault]:
     owners: dict[str, str] = {}
     secrets = _section(document).get("secrets")
     claims = [(f"secrets.{i}", name) for i, name in enumerate(secrets if isinstance(secrets, list) else [])]
-    claims += [(f"env.{name}", name) for name in _section(document, "env")]
+    for name, value in _section(document, "env").items():
+        if value != f"${{{{ secrets.{name} }}}}":  # a habit from GitHub, and the same thing twice
+            claims.append((f"env.{name}", name))
     for name in _section(document, "datasets"):
         claims.append((f"datasets.{name}", Reference(kind="datasets", name=name).variable))
     for key, variable in claims:
