@@ -1,0 +1,225 @@
+"""Recipe -> an image in Docker, from here, from the registry, or built and pushed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.environment import blame, client, context, facts, keras
+from runner.environment.builder import Builder, find_builder
+from runner.environment.python import uv
+from runner.environment.recipe import Recipe
+from runner.environment.stream import Ended, Log, stream
+from runner.errors import EnvironmentFailed, PushtrainError
+
+logger = logging.getLogger(__name__)
+
+LOCAL = "pushtrain/env"
+IN_REGISTRY = "pushtrain-env"
+# By this label `pushtrain gc` finds what it may remove.
+LABEL = "pushtrain.environment"
+
+_STEP_ERROR = re.compile(r"#(\d+) ERROR")
+_STEP = re.compile(r"#\d+ \[[^\]]*\] (.*)")
+_PRINTED = re.compile(r"#\d+ \d+\.\d+ ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image that is in this machine's Docker. `reference` starts containers; `digest` is the registry's
+    where it has one, else the image's id.
+    """
+
+    key: str
+    reference: str
+    digest: str
+
+
+def reference(recipe: Recipe, *, registry: str | None) -> str:
+    """What the image of `recipe` is called; with a registry it is its name there."""
+    if recipe.image is not None:
+        return recipe.image
+    return f"{registry.rstrip('/')}/{IN_REGISTRY}:{recipe.key}" if registry else f"{LOCAL}:{recipe.key}"
+
+
+def is_there(recipe: Recipe, *, registry: str | None) -> bool:
+    """Whether the image is here or in the registry; pulls nothing. Raises as `prepare_image`."""
+    name = reference(recipe, registry=registry)
+    here = facts.local_image(name) or facts.local_image(f"{LOCAL}:{recipe.key}")
+    return here is not None or (registry is not None and facts.registry_digest(name) is not None)
+
+
+def prepare_image(
+    recipe: Recipe, *, folder: Path, registry: str | None, secrets: Mapping[str, str], log: Log
+) -> Image:
+    """The image of `recipe`: as it is here, else from `registry` (`HOST[/PATH]`), else built, and pushed
+    there.
+
+    Blocks while it is pulled or built; every line of Docker goes to `log`, secrets blotted out. `folder` is
+    the source folder, read for a user's Dockerfile only. Repeating is safe. Raises EngineError where Docker
+    does not answer or cannot build, EnvironmentFailed with the package and the line to change; a failed build
+    leaves no image.
+    """
+    name = reference(recipe, registry=registry)
+    if recipe.image is not None:
+        return _given(recipe, recipe.image, log)
+    if registry is None:
+        if facts.local_image(name) is None:
+            _build(recipe, name, folder, secrets, log)
+        return _here(recipe, name)
+    if facts.local_digest(name) is None:
+        _share(recipe, name, folder, secrets, log)
+    return _here(recipe, name)
+
+
+def _given(recipe: Recipe, name: str, log: Log) -> Image:
+    """The user's own image at the digest that was planned; a tag that has moved since does not count."""
+    if facts.local_digest(name) == recipe.base_digest or facts.local_image(name) == recipe.base_digest:
+        return _here(recipe, name)
+    pinned = f"{facts.repository(name)}@{recipe.base_digest}"
+    _run(("pull", pinned), log)
+    return _here(recipe, pinned)
+
+
+def _here(recipe: Recipe, name: str) -> Image:
+    digest = facts.local_digest(name) or facts.local_image(name)
+    if digest is None:
+        raise EnvironmentFailed(f"the image {name} vanished from Docker", tip="run the command again")
+    return Image(key=recipe.key, reference=name, digest=digest)
+
+
+def _share(recipe: Recipe, name: str, folder: Path, secrets: Mapping[str, str], log: Log) -> None:
+    """Have the image here and in the registry under `name`."""
+    local = f"{LOCAL}:{recipe.key}"
+    if facts.local_image(local) is None and facts.registry_digest(name) is not None:
+        _run(("pull", name), log)
+        return
+    if facts.local_image(local) is None:
+        _build(recipe, local, folder, secrets, log)
+    client.ask("tag", local, name)
+    _run(("push", name), log)
+
+
+def _run(arguments: tuple[str, ...], log: Log) -> None:
+    ended = stream([client.executable(), *arguments], env=os.environ, log=log)
+    if ended.code:
+        raise client.refusal(" ".join(arguments), "\n".join(ended.lines[-5:]))
+
+
+def _build(recipe: Recipe, tag: str, folder: Path, secrets: Mapping[str, str], log: Log) -> None:
+    _require_secrets(recipe, secrets)
+    builder = find_builder(os.environ)
+    started_s = time.monotonic()
+    logger.info("building the image %s", tag)
+    with tempfile.TemporaryDirectory(prefix="pushtrain-build-") as temporary:
+        stage = Path(temporary)
+        (stage / "Dockerfile").write_text(recipe.dockerfile or "")
+        (stage / "context").mkdir()
+        _stage(recipe, folder, stage / "context")
+        ended = _docker_build(recipe, builder, tag, stage, secrets, log)
+    if ended.code:
+        raise _failure(recipe, ended)
+    logger.info("built the image in %.1f s", time.monotonic() - started_s)
+
+
+def _docker_build(
+    recipe: Recipe, builder: Builder, tag: str, stage: Path, secrets: Mapping[str, str], log: Log
+) -> Ended:
+    """Secrets travel in the environment of the command: never in its arguments, a file or a layer."""
+    options = ["--progress", "plain", "--label", f"{LABEL}={recipe.key}", "--tag", tag]
+    for name in recipe.build_secrets:
+        options += ["--secret", f"id={name},env={name}"]
+    values = {name: secrets[name] for name in recipe.build_secrets}
+    return stream(
+        [*builder.command, *options, "--file", str(stage / "Dockerfile"), str(stage / "context")],
+        env={**os.environ, **dict(builder.env), **values},
+        log=log,
+        secrets=[line for value in values.values() for line in value.splitlines()],
+    )
+
+
+def _stage(recipe: Recipe, folder: Path, to: Path) -> None:
+    """What the build may see. A generated Dockerfile mounts uv from here, so that a base needs Python but no pip."""
+    if recipe.dockerfile_path is not None:
+        context.stage(folder, recipe.context, to=to)
+        return
+    if recipe.pip or recipe.legacy_keras:
+        shutil.copy2(uv(), to / "uv")
+    _write(to / "requirements.txt", "".join(f"{line}\n" for line in recipe.pip))
+    _write(to / "constraints.txt", "".join(f"{line}\n" for line in recipe.constraints))
+    _write(to / "environment.yml", recipe.conda or "")
+    if recipe.legacy_keras:
+        shutil.copyfile(keras.__file__, to / "legacy_keras.py")
+
+
+def _write(path: Path, text: str) -> None:
+    if text:
+        path.write_text(text)
+
+
+def _require_secrets(recipe: Recipe, secrets: Mapping[str, str]) -> None:
+    missing = [name for name in recipe.build_secrets if not secrets.get(name)]
+    if missing:
+        raise EnvironmentFailed(
+            f"build secrets without a value: {', '.join(missing)}",
+            tip=f"export {missing[0]}=… and run the command again",
+        )
+
+
+def _failure(recipe: Recipe, ended: Ended) -> PushtrainError:
+    text = "\n".join(ended.lines)
+    if "no space left on device" in text.lower() or "daemon running" in text.lower():
+        return client.refusal("build", text)
+    command, output = failed_step(ended.lines)
+    if refused := blame.apt_failure(output, recipe.origins):
+        return refused
+    for words, message, tip in _KNOWN:
+        if words in "\n".join(output):
+            return EnvironmentFailed(message.format(base=recipe.base), tip=tip)
+    if "uv pip install" in command and recipe.dockerfile_path is None:
+        return blame.pip_failure(output, recipe.origins)
+    return _unknown(recipe, command, output or ended.lines)
+
+
+_KNOWN = (
+    (
+        "No system Python installation found",
+        "the base {base} has no Python",
+        "take a base with Python such as python:3.11-slim, or add python3 to environment.apt",
+    ),
+    ("apt-get: not found", "the base {base} has no apt-get", "take a base on Debian or Ubuntu"),
+    (
+        "uv: not found",
+        "the base {base} cannot run uv, which is made for glibc",
+        "take a base on Debian or Ubuntu, or a dockerfile: of your own",
+    ),
+)
+
+
+def failed_step(lines: Sequence[str]) -> tuple[str, list[str]]:
+    """The instruction that failed and what it printed, by BuildKit's numbers; both empty where it names none."""
+    failed = next((match[1] for line in lines if (match := _STEP_ERROR.match(line))), None)
+    if failed is None:
+        return "", []
+    mine = [line for line in lines if line.startswith(f"#{failed} ")]
+    command = next((match[1] for line in mine if (match := _STEP.match(line))), "")
+    return command, [_PRINTED.sub("", line) for line in mine if _PRINTED.match(line)]
+
+
+def _unknown(recipe: Recipe, command: str, output: Sequence[str]) -> EnvironmentFailed:
+    said = [line.strip() for line in output if line.strip() and not line.startswith("----")][-3:]
+    where = recipe.dockerfile_path or "the image's build"
+    step = f": {command[:100]}" if command else ""
+    return EnvironmentFailed(
+        "\n".join([f"{where} failed{step}", *(f"  {line}" for line in said)]),
+        tip="correct that line of the Dockerfile"
+        if recipe.dockerfile_path
+        else "the build's log has the whole output",
+    )
