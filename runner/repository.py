@@ -84,15 +84,15 @@ class Inspection:
     def finish(self) -> Source:
         """Returns the source; blocks until git is done; raises SourceError. To be called once."""
         answers = [each.finish() for each in (self._place, self._tracked, self._untracked, self._remote)]
-        (_, place, refusal), tracked, untracked, remote = answers
+        (missing, place, refusal), tracked, untracked, remote = answers
         if "not a git repository" in refusal:
             return _plain(self._folder)
         for status, _, said in (tracked, untracked):
             if status:
                 raise git.failure(said, folder=self._folder, doing="status")
-        layout = _layout(place)
+        layout = _layout(place, is_committed=not missing)
         state = _state(tracked[1])
-        if layout.commit != state.commit and layout.tree:
+        if layout.commit and layout.commit != state.commit:
             raise SourceError("the commit changed while it was being read", tip="run the command again")
         new = tuple(_text(name) for name in untracked[1].split(b"\0") if name)
         changed = tuple(sorted({*(_below(path, layout.prefix) for path in state.changed), *new}))
@@ -148,12 +148,10 @@ class _State:
 _STATUS = ("status", "--porcelain=v2", "--branch", "--no-renames", "--untracked-files=no", "-z")
 
 
-def _layout(printed: bytes) -> _Layout:
-    lines = _text(printed).split("\n")
-    prefix = lines[1].rstrip("/")
-    if len(lines) == 5:
-        return _Layout(root=Path(lines[0]), prefix=prefix, commit=lines[2], tree=lines[3])
-    return _Layout(root=Path(lines[0]), prefix=prefix, commit=None, tree=None)
+def _layout(printed: bytes, *, is_committed: bool) -> _Layout:
+    root, prefix, *ids = _text(printed).splitlines()
+    commit, tree = ids if is_committed else (None, None)
+    return _Layout(root=Path(root), prefix=prefix.rstrip("/"), commit=commit, tree=tree)
 
 
 def _state(printed: bytes) -> _State:

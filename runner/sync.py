@@ -154,7 +154,8 @@ class Mirror:
         size_bytes = sum(each.stamp.size_bytes for each in found.values())
         if len(found) > self._limits.files or size_bytes > self._limits.size_bytes:
             raise StoreError(
-                f"the run wrote {len(found):,} files, {size_bytes / 2**30:.1f} GiB, to its outputs and logs; at most {self._limits.files:,} of {self._limits.size_bytes / 2**30:.1f} GiB are kept",
+                f"the run wrote {len(found):,} files ({size_bytes / 2**30:.1f} GiB) to outputs and logs; at "
+                f"most {self._limits.files:,} ({self._limits.size_bytes / 2**30:.1f} GiB) are kept",
                 tip="write intermediate files to another folder, or pack them into one",
             )
 
