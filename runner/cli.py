@@ -1,0 +1,178 @@
+"""The command line: the only place that reads arguments, configures logging and exits."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from runner.errors import PushtrainError, SpecError
+
+EPILOG = """\
+first steps:
+  pushtrain init                     write a train.yml for this repository
+  pushtrain plan -p lr=0.1           what a run would do, nothing touched
+  pushtrain run -p lr=0.1            train, follow, keep the outputs, register the model
+  pushtrain runs                     what ran; then: show, logs, outputs, compare
+
+environment: PUSHTRAIN_HOME (this machine's state), PUSHTRAIN_STORE (a folder or s3://bucket/prefix),
+PUSHTRAIN_ENGINE (local or docker), PUSHTRAIN_REGISTRY (where images are pushed and looked up)
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="pushtrain",
+        description="Train from a git repository: one train.yml, one command, a registered model.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="store_true", help="print the version")
+    top.add_argument("-v", "--verbose", action="store_true", help="log what the stages do")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    _training(commands)
+    _runs(commands)
+    _models(commands)
+    _keeping(commands)
+    return top
+
+
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _command(commands: Commands, name: str, target: str, summary: str) -> argparse.ArgumentParser:  # type: ignore[valid-type]  # a private class of argparse
+    made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)  # type: ignore[attr-defined]  # as above
+    made.set_defaults(target=target)
+    made.add_argument("--store", help="where runs are kept: a folder or s3://bucket/prefix?endpoint=URL")
+    return made
+
+
+def _training(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
+    for name, target, summary in (
+        ("init", "setup:init", "write a commented train.yml after a look at the repository"),
+        ("check", "run:check", "check a train.yml: every fault at once, with its line"),
+        ("plan", "run:plan", "print what a run would do; nothing is touched"),
+        ("run", "run:run", "train: prepare, run, follow, keep the outputs, register the model"),
+    ):
+        made = _command(commands, name, target, summary)
+        made.add_argument("folder", nargs="?", default=".", help="the folder of train.yml (default: this one)")
+        if name != "init":
+            made.add_argument("-f", "--file", default="train.yml", help="another name for train.yml")
+        if name in ("plan", "run"):
+            made.add_argument("-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="set an input")
+            made.add_argument("--engine", help="local (a cached venv) or docker (an image)")
+        if name == "plan":
+            made.add_argument("--json", action="store_true", help="print the whole plan as JSON")
+        if name == "run":
+            made.add_argument("--fresh", action="store_true", help="train even if an equal run has finished")
+            made.add_argument("-d", "--detach", action="store_true", help="start the run and return at once")
+    made = _run_command(commands, "resume", "run:resume", "take up a run whose supervisor died")
+    made.add_argument("-d", "--detach", action="store_true", help="start its supervisor and return at once")
+
+
+def _run_command(commands: Commands, name: str, target: str, summary: str) -> argparse.ArgumentParser:  # type: ignore[valid-type]  # as above
+    made = _command(commands, name, target, summary)
+    made.add_argument("run", help="a run's id, the end of one, or `last`")
+    return made
+
+
+def _runs(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
+    made = _command(commands, "runs", "runs:listing", "list runs, newest first")
+    made.add_argument("--state", help="only runs in this state")
+    made.add_argument("--branch", help="only runs of this branch")
+    made.add_argument("--model", help="only runs that release this model")
+    made.add_argument("-n", "--most", type=int, default=20, help="how many (default: 20)")
+    made = _run_command(commands, "show", "runs:show", "show a run: stages, metric and curve, outputs, model")
+    made.add_argument("--json", action="store_true", help="print run.json")
+    made = _run_command(commands, "logs", "runs:logs", "print the output of a run")
+    made.add_argument("-f", "--follow", action="store_true", help="follow it until the run ends")
+    made.add_argument("--rank", type=int, help="only this rank")
+    made.add_argument("--build", action="store_true", help="the log of the environment's build instead")
+    made = _run_command(commands, "outputs", "runs:outputs", "list a run's outputs, or copy them here")
+    made.add_argument("get", nargs="*", metavar="get PATH DEST", help="copy PATH (`.` is all) to DEST")
+    made = _run_command(commands, "cancel", "runs:cancel", "stop a run: SIGTERM, its grace, outputs kept")
+    made.add_argument("--kill", action="store_true", help="without grace")
+    made = _command(commands, "compare", "runs:compare", "put runs side by side")
+    made.add_argument("runs", nargs="+", metavar="RUN")
+
+
+def _models(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
+    made = _command(commands, "models", "models:listing", "list registered models; show or download one")
+    below = made.add_subparsers(metavar="{show,download}")
+    for name, summary in (("show", "files, lineage and stages"), ("download", "copy its files here, verified")):
+        each = _command(below, name, f"models:{name}", summary)
+        each.add_argument("model", metavar="NAME[@VERSION|#STAGE]")
+        if name == "download":
+            each.add_argument("destination", nargs="?", help="a folder (default: the model's name)")
+    for parent, name, summary in (
+        (commands, "promote", "give a stage, such as production, to a version"),
+        (below, "promote", "give a stage, such as production, to a version"),
+    ):
+        each = _command(parent, name, "models:promote", summary)
+        each.add_argument("model", metavar="NAME@VERSION")
+        each.add_argument("stage")
+    for parent in (commands, below):
+        each = _command(parent, "rollback", "models:rollback", "give a stage back to the version before")
+        each.add_argument("model", metavar="NAME")
+        each.add_argument("stage")
+
+
+def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
+    made = _command(commands, "data", "setup:data", "list registered data sets, or register one")
+    made.add_argument("add", nargs="*", metavar="add NAME PATH", help="register PATH as the next version of NAME")
+    made = _command(commands, "gc", "gc:collect", "remove old environments, sources and blobs that nothing refers to")
+    made.add_argument("--yes", action="store_true", help="remove; without it, only say what would be removed")
+    made.add_argument("--older-than", default="30d", help="environments and images unused for so long (default: 30d)")
+    made = _command(commands, "schema", "setup:schema", "print the JSON Schema of train.yml, for editors")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Every PushtrainError is told once, here."""
+    top = parser()
+    asked = top.parse_args(argv)
+    if asked.version:
+        return _version()
+    if asked.command is None:
+        top.print_help()
+        return 0
+    level = logging.INFO if asked.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    module, _, name = asked.target.partition(":")
+    command: Callable[[argparse.Namespace], int] = getattr(
+        importlib.import_module(f"runner.commands.{module}"), name
+    )
+    try:
+        return command(asked)
+    except PushtrainError as error:
+        _tell(error)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe went away; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+def _version() -> int:
+    from importlib.metadata import version
+
+    print(f"pushtrain {version('pushtrain')}")
+    return 0
+
+
+def _tell(error: PushtrainError) -> None:
+    lines = str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, SpecError) and len(lines) > 1:
+        lines.append(f"{len(lines)} faults")
+    print("error: " + "\n       ".join(lines), file=sys.stderr)
+    if error.tip:
+        print(f"  tip: {error.tip}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

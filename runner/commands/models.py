@@ -1,0 +1,77 @@
+"""`pushtrain models … | promote | rollback`: the model registry."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.commands.shop import console, workshop
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def listing(asked: argparse.Namespace) -> int:
+    """Print every model with its latest version and its stages."""
+    from runner import models
+    from runner.report import tables
+
+    store = workshop(asked).store
+    rows = [(next(iter(models.versions(store, name))), models.stages(store, name)) for name in models.names(store)]
+    tables.models(console(), rows)
+    return 0
+
+
+def show(asked: argparse.Namespace) -> int:
+    """Print one version: files, lineage and stages."""
+    from runner import models
+    from runner.report import tables
+
+    store = workshop(asked).store
+    version = models.find(store, asked.model)
+    others = [v.version for v in models.versions(store, version.name)]
+    tables.model(console(), version, stages=models.stages(store, version.name), versions=others)
+    return 0
+
+
+def download(asked: argparse.Namespace) -> int:
+    """Copy a version's files here, every digest verified."""
+    from runner import models
+
+    store = workshop(asked).store
+    version = models.find(store, asked.model)
+    folder = models.download(store, version, Path(asked.destination or version.name))
+    print(f"{version.name}@{version.version} is in {folder}, every digest verified")
+    return 0
+
+
+def promote(asked: argparse.Namespace) -> int:
+    """Give a stage to a version."""
+    from runner import models
+
+    store = workshop(asked).store
+    version = models.find(store, asked.model)
+    standing = models.stages(store, version.name).get(asked.stage)
+    promotion = models.promote(
+        store,
+        version.name,
+        version.version,
+        asked.stage,
+        by=getpass.getuser(),
+        at_s=time.time(),
+        expected=standing.n if standing is not None else 0,
+    )
+    print(f"{promotion.tag}: {version.name}@{promotion.version} is {asked.stage}")
+    return 0
+
+
+def rollback(asked: argparse.Namespace) -> int:
+    """Give a stage back to the version before."""
+    from runner import models
+
+    store = workshop(asked).store
+    promotion = models.rollback(store, asked.model, asked.stage, by=getpass.getuser(), at_s=time.time())
+    print(f"{promotion.tag}: {promotion.name}@{promotion.version} is {asked.stage} again")
+    return 0

@@ -1,0 +1,188 @@
+"""`pushtrain runs | show | logs | outputs | cancel | compare`: what the store knows of runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.commands.shop import console, follow_every_s, workshop
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from runner.manifest import FileEntry
+    from runner.pipeline import Workshop
+    from runner.runs import Run
+    from runner.store import Store
+
+CANCEL_WITHIN_S = 3600.0
+
+
+def listing(asked: argparse.Namespace) -> int:
+    """Print the runs, newest first."""
+    from itertools import islice
+
+    from runner import pipeline, runs
+    from runner.report import tables
+
+    shop = workshop(asked)
+    if asked.state is not None and asked.state not in tuple(runs.State):
+        from runner.errors import UsageError
+
+        raise UsageError(f"there is no state {asked.state!r}", tip=f"--state {' | '.join(runs.State)}")
+    found = runs.listing(shop.store, state=asked.state, branch=asked.branch, model=asked.model)
+    shown = list(islice(found, asked.most))
+    lost = frozenset(r.id for r in shown if not r.state.ended and not pipeline.supervised(shop, r))
+    tables.runs(console(), shown, lost=lost, now_s=time.time())
+    return 0
+
+
+def show(asked: argparse.Namespace) -> int:
+    """Print one run's summary."""
+    from runner import pipeline, runs
+
+    shop = workshop(asked)
+    found = runs.find(shop.store, asked.run)
+    if asked.json:
+        print(found.model_dump_json(indent=1))
+        return 0
+    notes: tuple[str, ...] = ()
+    if not found.state.ended and not pipeline.supervised(shop, found):
+        notes = (f"its supervisor is gone: pushtrain resume {found.id}",)
+    summarise(shop, found, notes)
+    return 0
+
+
+def summarise(shop: Workshop, found: Run, notes: Sequence[str]) -> None:
+    """Print the summary of a run."""
+    from runner import collect, pipeline
+    from runner.report import summary
+
+    files, sealed = files_of(shop.store, found.id)
+    facts = summary.Facts(
+        run=found,
+        series=collect.series(shop.store, found.id),
+        primary=pipeline.plan_of(shop.store, found.id).gate.primary,
+        files=files,
+        sealed=sealed,
+        store=shop.store_uri,
+        notes=notes,
+    )
+    summary.show(console(), facts)
+
+
+def files_of(store: Store, run_id: str) -> tuple[tuple[FileEntry, ...], bool]:
+    """The run's files, and whether they are sealed; else those of the live mirror of node 0 so far."""
+    from runner import manifest, runs
+    from runner.errors import NotFound
+    from runner.jobs import live_prefix
+
+    try:
+        return manifest.Manifest.from_json(store.read(runs.key(run_id, "outputs.json"))).files, True
+    except NotFound:
+        listed = manifest.listing(store, live_prefix(run_id, 0))
+    entries = (
+        manifest.FileEntry(path=f.path, size_bytes=f.size_bytes, digest=f.digest or "", executable=f.executable)
+        for f in listed
+    )
+    return tuple(entries), False
+
+
+def logs(asked: argparse.Namespace) -> int:
+    """Print the output of all ranks, or of one; with -f until the run ends."""
+    from runner import pipeline, runs
+    from runner.follow import Lines, Moved, follow
+
+    shop = workshop(asked)
+    found = runs.find(shop.store, asked.run)
+    if not asked.follow:
+        return _print_logs(shop.store, found, rank=asked.rank, build=asked.build)
+    events = follow(
+        shop.store,
+        found.id,
+        every_s=follow_every_s(shop.store_uri),
+        supervised=lambda run: pipeline.supervised(shop, run),
+    )
+    for event in events:
+        if isinstance(event, Moved):
+            found = event.run
+        if isinstance(event, Lines) and (event.rank is None) == asked.build and asked.rank in (None, event.rank):
+            prefix = f"[rank {event.rank}] " if found.world_size > 1 and not asked.build else ""
+            for line in event.lines:
+                print(prefix + line, flush=True)
+    return found.exit_code or 0
+
+
+def _print_logs(store: Store, found: Run, *, rank: int | None, build: bool) -> int:
+    from runner import runs
+    from runner.errors import UsageError
+
+    if build:
+        sys.stdout.buffer.write(store.tail(runs.build_log_key(found.id), offset=0))
+        return 0
+    if rank is not None and not 0 <= rank < found.world_size:
+        raise UsageError(f"there is no rank {rank}", tip=f"the run has ranks 0 to {found.world_size - 1}")
+    for attempt in range(1, found.attempt + 1):
+        for each in range(found.world_size) if rank is None else (rank,):
+            data = store.tail(runs.log_key(found.id, attempt=attempt, rank=each), offset=0)
+            if found.attempt > 1 or (found.world_size > 1 and rank is None):
+                print(f"--- attempt {attempt}, rank {each}", flush=True)
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
+    return 0
+
+
+def outputs(asked: argparse.Namespace) -> int:
+    """List what a run left, or copy part of it: `outputs RUN get PATH DEST`."""
+    from runner import runs
+    from runner.report import tables
+
+    shop = workshop(asked)
+    found = runs.find(shop.store, asked.run)
+    files, sealed = files_of(shop.store, found.id)
+    if asked.get:
+        from runner.commands import transfer
+
+        return transfer.get(shop, found, files, sealed=sealed, path=asked.get[0], destination=Path(asked.get[1]))
+    tables.files(console(), files, sealed=sealed)
+    return 0
+
+
+def cancel(asked: argparse.Namespace) -> int:
+    """Ask a run to stop and wait for it; `--kill` does without grace."""
+    from runner import pipeline, runs
+    from runner.errors import EngineError, RunNotFound
+
+    shop = workshop(asked)
+    found = runs.find(shop.store, asked.run)
+    if found.state.ended:
+        raise RunNotFound(f"{found.id} {found.state} already", tip=f"pushtrain show {found.id}")
+    runs.request_cancel(shop.store, found.id, how="kill" if asked.kill else "stop")
+    if not pipeline.supervised(shop, found):
+        raise EngineError(
+            f"nobody supervises {found.id}: it is cancelled when it is taken up", tip=f"pushtrain resume {found.id}"
+        )
+    deadline_s = time.monotonic() + CANCEL_WITHIN_S
+    while not found.state.ended and time.monotonic() < deadline_s:
+        time.sleep(follow_every_s(shop.store_uri))
+        found = runs.load(shop.store, found.id)
+    print(f"{found.id} {found.state}")
+    return 0
+
+
+def compare(asked: argparse.Namespace) -> int:
+    """Print runs side by side: inputs, metrics, environment, source."""
+    from runner import collect, pipeline, runs
+    from runner.report import comparison
+
+    shop = workshop(asked)
+    sides = []
+    for text in asked.runs:
+        found = runs.find(shop.store, text)
+        plan = pipeline.plan_of(shop.store, found.id)
+        sides.append(comparison.Side(run=found, plan=plan, series=collect.series(shop.store, found.id)))
+    comparison.show(console(), sides, shop.store, shop.home / "cache")
+    return 0

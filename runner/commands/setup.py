@@ -1,0 +1,56 @@
+"""`pushtrain init | data | schema`: what comes before a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.commands.shop import workshop
+from runner.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def init(asked: argparse.Namespace) -> int:
+    """Write train.yml and its schema into a folder that has none."""
+    from runner import schema, starter
+
+    folder = Path(asked.folder)
+    target = folder / "train.yml"
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder", tip="pushtrain init FOLDER")
+    if target.exists():
+        raise UsageError(f"{target} is there already", tip=f"pushtrain check {asked.folder}")
+    draft = starter.draft(folder)
+    target.write_text(draft.train_yml)
+    (folder / "train.schema.json").write_text(json.dumps(schema.generate(), indent=2) + "\n")
+    print(f"wrote {target}, and train.schema.json beside it for editors")
+    for note in draft.notes:
+        print(f"  {note}")
+    print(f"next: pushtrain plan {asked.folder}")
+    return 0
+
+
+def schema(_: argparse.Namespace) -> int:
+    """Print the JSON Schema of train.yml."""
+    from runner import schema as schemas
+
+    print(json.dumps(schemas.generate(), indent=2))
+    return 0
+
+
+def data(asked: argparse.Namespace) -> int:
+    """List registered data sets, or register a path as the next version of one."""
+    from runner import datasets
+
+    store = workshop(asked).store
+    if not asked.add:
+        for line in datasets.listing(store):
+            print(line)
+        return 0
+    if len(asked.add) != 3 or asked.add[0] != "add":
+        raise UsageError("expected: data add NAME PATH", tip="pushtrain data add mnist ./mnist")
+    print(datasets.register(store, asked.add[1], Path(asked.add[2])))
+    return 0

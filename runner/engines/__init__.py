@@ -1,0 +1,56 @@
+"""Where a run's supervisor lives, which hosts it has, and how to reach them: one contract, back-ends by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from runner.errors import UsageError
+
+if TYPE_CHECKING:
+    import queue
+    from pathlib import Path
+
+    from runner.host.channel import Channel, Event
+    from runner.place import Gang, Reservation
+
+NAMES = ("local", "docker")
+
+
+class Engine(Protocol):
+    """An engine. Everything but `check` and `submit` is called inside the run's supervisor."""
+
+    name: str
+    environment: Literal["venv", "image"]
+
+    def check(self, gang: Gang) -> None:
+        """Raise NoCapacity when the gang can never fit, EngineError when the engine does not answer."""
+
+    def submit(self, run_id: str) -> None:
+        """Start the run's supervisor, apart from the caller; returns when it is started."""
+
+    def queued(self, run_id: str) -> str | None:
+        """What a waiting run waits for, None when it does not wait."""
+
+    def reserve(self, gang: Gang, *, run_id: str) -> Reservation | None:
+        """All slots of the gang at once, or None when they are not free now. Safe to repeat."""
+
+    def open(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel:
+        """A line to the host of this node: the host that still lives, else a new one."""
+
+    def adopt(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel | None:
+        """A line to the host of this node if it still lives."""
+
+    def sweep(self, run_id: str) -> None:
+        """End whatever an earlier supervisor of this run left: processes, containers, networks. Safe to repeat."""
+
+    def release(self) -> None:
+        """Give the slots back. Safe to repeat."""
+
+
+def load(name: str, *, home: Path, store: str) -> Engine:
+    """The engine of that name. Raises UsageError with the names there are."""
+    if name not in NAMES:
+        raise UsageError(f"there is no engine {name!r}", tip=f"--engine {' | '.join(NAMES)}")
+    engine: Engine = importlib.import_module(f"runner.engines.{name}").engine(home=home, store=store)
+    return engine

@@ -1,0 +1,37 @@
+"""The engine `docker`: containers of this machine's Docker, several nodes on a private network of the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from runner.engines.machine import Machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runner.place import Gang
+
+
+class DockerMachine(Machine):
+    """This machine through its Docker."""
+
+    name = "docker"
+    environment: Literal["venv", "image"] = "image"
+
+    def check(self, gang: Gang) -> None:
+        """Raise NoCapacity or EngineError."""
+        from runner.host.containers import connect
+
+        super().check(gang)
+        connect().close()
+
+    def sweep(self, run_id: str) -> None:
+        """Remove every container and network of the run."""
+        from runner.host.containers import end_run
+
+        end_run(run_id)
+
+
+def engine(*, home: Path, store: str) -> DockerMachine:
+    """The engine of this module."""
+    return DockerMachine(home=home, store=store)

@@ -1,0 +1,111 @@
+"""This machine as an engine's only host: it plays every node of the gang, and its GPUs are leased per run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Literal
+
+import psutil
+
+from runner import gpus, place
+from runner.host import channel, leash
+
+if TYPE_CHECKING:
+    import queue
+    from pathlib import Path
+
+    from runner.host.channel import Channel, Event
+    from runner.place import Gang, Reservation
+
+LEASE_S = 15.0
+
+
+class Machine:
+    """What the engines `local` and `docker` share."""
+
+    name = "local"
+    environment: Literal["venv", "image"] = "venv"
+
+    def __init__(self, *, home: Path, store: str) -> None:
+        self._home, self._store = home, store
+        self._lease: gpus.Lease | None = None
+
+    def check(self, gang: Gang) -> None:
+        """Raise NoCapacity when the gang can never fit on this machine."""
+        place.place(gang, (self._host(gpus.discover()),), nodes_per_host=None)
+
+    def submit(self, run_id: str) -> None:
+        """Start the supervisor in a session of its own, so that it outlives the caller and its terminal."""
+        scratch = self._home / "scratch" / run_id
+        scratch.mkdir(parents=True, exist_ok=True)
+        with (scratch / "supervisor.log").open("ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-m", "runner.supervise", run_id, "--engine", self.name, "--store", self._store],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PUSHTRAIN_HOME": str(self._home)},
+                start_new_session=True,
+            )
+
+    def queued(self, run_id: str) -> str | None:
+        """Who holds the GPUs."""
+        holders = sorted(set(gpus.holders(self._home / "gpus").values()) - {run_id})
+        return f"behind {', '.join(holders)}" if holders else None
+
+    def reserve(self, gang: Gang, *, run_id: str) -> Reservation | None:
+        """All the GPUs of the gang at once, or None while other runs hold them. Raises NoCapacity."""
+        found = gpus.discover()
+        place.place(gang, (self._host(found),), nodes_per_host=None)
+        wanted = gang.nodes * gang.gpus_per_node
+        free = found
+        if wanted and self._lease is None:
+            folder = self._home / "gpus"
+            self._lease = gpus.acquire(folder, found, count=wanted, model=gang.gpu_model, holder=run_id)
+            if self._lease is None:
+                return None
+        if self._lease is not None:
+            free = self._lease.gpus
+        return place.place(gang, (self._host(free),), nodes_per_host=None)
+
+    def open(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel:
+        """A new host process for this node; it holds the leases too, so that they end with the last of the run."""
+        return channel.start(
+            node_rank,
+            inbox,
+            scratch=scratch,
+            lease_s=float(os.environ.get("PUSHTRAIN_LEASE_S", LEASE_S)),
+            lease_fds=self._lease.fds if self._lease is not None else (),
+            environ=os.environ,
+        )
+
+    def adopt(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel | None:
+        """A line to the host process that an earlier supervisor left."""
+        return channel.adopt(node_rank, inbox, scratch=scratch)
+
+    def sweep(self, run_id: str) -> None:
+        """End every process that carries a mark of this run."""
+        leash.end_processes(f"{run_id}:", grace_s=0)
+
+    def release(self) -> None:
+        """Give the GPUs back."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def _host(self, found: tuple[gpus.Gpu, ...]) -> place.Host:
+        return place.Host(
+            name=socket.gethostname(),
+            address="127.0.0.1",
+            cpus=float(os.cpu_count() or 1),
+            memory_bytes=psutil.virtual_memory().total,
+            gpus=found,
+        )
+
+
+def mark(run_id: str, node_rank: int) -> str:
+    """What every process and container of this node of the run carries."""
+    return f"{run_id}:{node_rank}:"

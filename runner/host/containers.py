@@ -1,0 +1,213 @@
+"""Ranks as containers of this host's Docker: the only user of the Docker SDK.
+
+The first rank of a node has the container that gives the node its network and shared memory; the others join it, so
+that the ranks of a node reach each other as on one machine while each keeps its own output, exit code and limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import EngineError
+from runner.host.job import rank_environment
+from runner.host.leash import LABEL
+from runner.host.ranks import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import docker
+    from docker.models.containers import Container
+
+    from runner.host.job import Job
+    from runner.launch import Process
+
+WORK = Path("/workspace")
+NOBODY = 1000
+RUN_LABEL = "pushtrain.run"
+
+
+def connect() -> docker.DockerClient:
+    """This host's Docker. Raises EngineError with what to do when it does not answer."""
+    import docker
+
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as error:
+        raise EngineError(
+            f"Docker does not answer: {error}",
+            tip="start it (`sudo systemctl start docker`), or use `--engine local`",
+        ) from error
+    return client
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn the SDK's errors into ours."""
+    import docker
+    import requests
+
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise EngineError(f"{what}: {getattr(error, 'explanation', None) or error}", tip="docker info") from error
+
+
+def owner() -> tuple[int, int]:
+    """User and group of the training inside its container: the caller's own, but never root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+
+
+class ContainerRank:
+    """One rank in one container."""
+
+    def __init__(self, process: Process, container: Container, output: Any, sink: Callable[[bytes], None]) -> None:
+        self.process, self._container, self._output, self._sink = process, container, output, sink
+
+    def wait(self) -> Exit:
+        """Block until the container ended and its output was read. Raises EngineError when Docker is lost."""
+        with translated(f"rank {self.process.rank} was lost"):
+            for chunk in self._output:
+                self._sink(chunk)
+            code = int(self._container.wait(timeout=None)["StatusCode"])
+            self._container.reload()
+            killed_by_kernel = self._container.attrs["State"]["OOMKilled"]
+        return Exit.of(code, cause="out of memory: the kernel ended it" if killed_by_kernel else "")
+
+    def signal(self, signum: int) -> None:
+        """Signal the container's first process; SIGKILL ends all of it."""
+        import docker
+
+        with contextlib.suppress(docker.errors.APIError):
+            self._container.kill(signal=signal.Signals(signum).name)
+
+    def close(self) -> None:
+        """Remove the container."""
+        _remove(self._container)
+
+
+def _remove(container: Container) -> None:
+    import docker
+
+    with contextlib.suppress(docker.errors.NotFound), translated("a container could not be removed"):
+        try:
+            container.remove(force=True, v=True)
+        except docker.errors.APIError as error:
+            if error.status_code != 409:  # Somebody else is removing it at this moment.
+                raise
+
+
+class ContainerRanks:
+    """Starts the ranks of one node in containers without capabilities, as a user that is not root."""
+
+    def __init__(self, job: Job, datasets: Mapping[str, str]) -> None:
+        self._job, self._datasets = job, datasets
+        self._client = connect()
+        self._first: Container | None = None
+
+    def start(self, process: Process, sink: Callable[[bytes], None]) -> ContainerRank:
+        """Start one rank. Raises EngineError when Docker refuses."""
+        with translated(f"rank {process.rank} cannot be started"):
+            container = self._client.containers.create(**self._settings(process))
+            output = container.attach(stdout=True, stderr=True, stream=True)
+            container.start()
+        if self._first is None:
+            self._first = container
+        return ContainerRank(process, container, output, sink)
+
+    def close(self) -> None:
+        """Remove the containers of this node."""
+        end_containers(self._job.mark, grace_s=0)
+        self._client.close()
+
+    def _settings(self, process: Process) -> dict[str, Any]:
+        job, limits = self._job, self._job.limits
+        return {
+            "image": job.image,
+            "entrypoint": list(process.argv),
+            "name": f"pushtrain-{job.run_id}-a{job.attempt}-r{process.rank}",
+            "labels": {LABEL: job.mark, RUN_LABEL: job.run_id},
+            "environment": self._environment(process),
+            "working_dir": str(WORK),
+            "user": "{}:{}".format(*owner()),
+            "volumes": self._volumes(),
+            "init": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "pids_limit": limits.pids,
+            "mem_limit": limits.memory_bytes,
+            "nano_cpus": int(limits.cpus * 1e9) if limits.cpus else None,
+            "device_requests": _devices(job.gpus),
+            # Output is read from the attached stream and kept by us; a second copy would fill the host's disk.
+            "log_config": {"Type": "none"},
+            **self._place(),
+        }
+
+    def _environment(self, process: Process) -> dict[str, str]:
+        mounts = {name: f"/datasets/{name}" for name in self._datasets}
+        return {"HOME": "/tmp", **rank_environment(self._job, process, work=WORK, datasets=mounts)}  # noqa: S108
+
+    def _volumes(self) -> list[str]:
+        data = [f"{path}:/datasets/{name}:ro" for name, path in self._datasets.items()]
+        return [f"{self._job.work}:{WORK}", *data]
+
+    def _place(self) -> dict[str, Any]:
+        """Network and shared memory: the node's own for its first rank, the first rank's for the others."""
+        if self._first is not None:
+            shared = f"container:{self._first.id}"
+            return {"network_mode": shared, "ipc_mode": shared}
+        name = self._job.hostnames[self._job.node_rank]
+        place: dict[str, Any] = {"hostname": name, "shm_size": self._job.limits.shm_bytes, "ipc_mode": "shareable"}
+        network = self._job.network
+        if network is None:
+            return place
+        config = self._client.api.create_endpoint_config(aliases=[name])
+        return {**place, "network": network, "networking_config": {network: config}}
+
+
+def _devices(gpus: tuple[str, ...]) -> list[Any] | None:
+    import docker
+
+    return [docker.types.DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])] if gpus else None
+
+
+def make_network(run_id: str, name: str) -> None:
+    """Make the run's private network. Safe to repeat, one node at a time."""
+    client = connect()
+    with translated("the run's network cannot be made"):
+        if not client.networks.list(names=[name]):
+            client.networks.create(name, driver="bridge", labels={RUN_LABEL: run_id})
+    client.close()
+
+
+def end_containers(mark: str, *, grace_s: float) -> None:
+    """Stop and remove every container that carries the mark. Safe to repeat."""
+    client = connect()
+    with translated("containers cannot be listed"):
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{LABEL}={mark}"})
+    for container in found:
+        if grace_s and container.status == "running":
+            with contextlib.suppress(EngineError), translated("a container could not be stopped"):
+                container.stop(timeout=int(grace_s))
+        _remove(container)
+    client.close()
+
+
+def end_run(run_id: str) -> None:
+    """Remove every container and network of a run, whichever attempt and node. Safe to repeat."""
+    import docker
+
+    client = connect()
+    with translated("what a run left cannot be listed"):
+        label = {"label": f"{RUN_LABEL}={run_id}"}
+        for container in client.containers.list(all=True, ignore_removed=True, filters=label):
+            _remove(container)
+        for network in client.networks.list(filters=label):
+            with contextlib.suppress(docker.errors.NotFound):
+                network.remove()
+    client.close()

@@ -1,0 +1,131 @@
+"""What the supervisor tells a host to do, and the environment that a rank gets: pure."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.datasets import Dataset
+from runner.launch import Process
+from runner.metrics.mlflow import tracking_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerLimits:
+    """What a container may use; None where train.yml sets no limit."""
+
+    cpus: float | None
+    memory_bytes: int | None
+    shm_bytes: int
+    pids: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One node's part of one attempt of a run. Secrets travel in it, over the pipe alone, and are never stored."""
+
+    run_id: str
+    mark: str
+    attempt: int
+    node_rank: int
+    hostnames: tuple[str, ...]
+    store: str
+    cache: str
+    scratch: str
+    tree: str
+    venv: str | None
+    image: str | None
+    network: str | None
+    limits: ContainerLimits
+    gpus: tuple[str, ...]
+    datasets: tuple[Dataset, ...]
+    outputs: str
+    logs: str
+    checkpoints: str | None
+    resume: bool
+    processes: tuple[Process, ...]
+    env: Mapping[str, tuple[tuple[str, str], ...]]
+    facts: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
+    log_keys: Mapping[str, str]
+    metrics_key: str | None
+    live_prefix: str
+
+    @property
+    def work(self) -> Path:
+        """The folder in which the ranks of this node run."""
+        return Path(self.scratch) / "work"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the pipe."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Job:
+        """The reverse of `to_json`."""
+        return cls(
+            **{
+                **data,
+                "limits": ContainerLimits(**data["limits"]),
+                "datasets": tuple(Dataset(**d) for d in data["datasets"]),
+                "processes": tuple(Process(**{**p, "argv": tuple(p["argv"])}) for p in data["processes"]),
+                "hostnames": tuple(data["hostnames"]),
+                "gpus": tuple(data["gpus"]),
+            }
+        )
+
+
+# What a program needs of its machine; everything else of the caller's environment stays outside the run.
+_MACHINE = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
+            "https_proxy", "no_proxy", "LD_LIBRARY_PATH", "CUDA_HOME")  # fmt: skip
+
+
+def machine_environment(environ: Mapping[str, str], *, venv: Path) -> dict[str, str]:
+    """The part of `environ` that a local rank inherits, with the environment's programs found first."""
+    kept = {name: environ[name] for name in _MACHINE if name in environ}
+    kept.update({name: value for name, value in environ.items() if name.startswith("LC_")})
+    path = environ.get("PATH", os.defpath)
+    return {**kept, "PATH": f"{venv / 'bin'}{os.pathsep}{path}", "VIRTUAL_ENV": str(venv)}
+
+
+def rank_environment(
+    job: Job, process: Process, *, work: Path, datasets: Mapping[str, str]
+) -> dict[str, str]:
+    """What a rank is told: `work` and the data sets' paths are as the rank sees them.
+
+    `env:` of train.yml comes last, so that it may set anything, and may refer to all that comes before it.
+    """
+    told = {
+        "PYTHONUNBUFFERED": "1",
+        "PUSHTRAIN_MARK": job.mark,
+        "PUSHTRAIN_OUTPUTS": str(work / job.outputs),
+        "PUSHTRAIN_LOGS": str(work / job.logs),
+        **job.facts,
+        **{dataset_variable(name): path for name, path in datasets.items()},
+        **job.secrets,
+        **process.env,
+    }
+    if job.resume and job.checkpoints and any_file(job.work / job.checkpoints):
+        told["PUSHTRAIN_RESUME_FROM"] = str(work / job.checkpoints)
+    own = {
+        name: "".join(text if kind == "text" else told[text] for kind, text in pieces)
+        for name, pieces in job.env.items()
+    }
+    tracking = tracking_environment(work / job.logs, own, run_id=job.run_id)
+    return {**told, **tracking, **own}
+
+
+def dataset_variable(name: str) -> str:
+    """The environment variable that holds a data set's path: `mnist-train` -> `PUSHTRAIN_DATASET_MNIST_TRAIN`."""
+    return "PUSHTRAIN_DATASET_" + name.upper().replace("-", "_")
+
+
+def any_file(folder: Path) -> bool:
+    """Whether there is a file anywhere below `folder`."""
+    return any(path.is_file() for path in folder.rglob("*")) if folder.is_dir() else False

@@ -1,0 +1,77 @@
+"""The last guardian: when the host process dies, whatever way, this ends what it ran.
+
+Started by the host with its standard input on a pipe that only the host holds. An end of file without the word
+`done` means that the host died. What is ended is found by a mark that every rank inherits (`PUSHTRAIN_MARK` in its
+environment, a label on its container), so that a process which left its group or session is found as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+MARK = "PUSHTRAIN_MARK"
+LABEL = "pushtrain.mark"
+
+
+def marked_processes(mark: str) -> list[int]:
+    """Process ids whose environment carries a mark that begins so; none of other users that we may not read.
+
+    A mark is `RUN:NODE:`, so that `RUN:` means all nodes of a run.
+    """
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes()
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            continue  # It ended meanwhile, or belongs to somebody else.
+        if state != "Z" and any(line.startswith(wanted) for line in environment.split(b"\0")):
+            found.append(int(entry.name))
+    return found
+
+
+def end_processes(mark: str, *, grace_s: float) -> int:
+    """SIGTERM, then SIGKILL after the grace, until none is left. Returns how many there were. Safe to repeat."""
+    first = marked_processes(mark)
+    _signal(first, signal.SIGTERM)
+    deadline_s = time.monotonic() + grace_s
+    while marked_processes(mark) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    while left := marked_processes(mark):
+        _signal(left, signal.SIGKILL)
+        time.sleep(0.02)
+    return len(first)
+
+
+def _signal(pids: list[int], signum: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
+def main(argv: list[str]) -> int:
+    """`leash MARK KIND GRACE_S`: wait for the host's end, then end what it ran."""
+    mark, kind, grace_s = argv
+    os.setsid()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    if sys.stdin.read().strip() == "done":
+        return 0
+    if kind == "docker":
+        from runner.host.containers import end_containers
+
+        end_containers(mark, grace_s=grace_s)
+    end_processes(mark, grace_s=grace_s)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

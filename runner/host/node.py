@@ -1,0 +1,162 @@
+"""One node's files and ranks: source and data fetched, ranks started, outputs and metrics kept while they run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import StoreError
+from runner.host.output import Mask, OutputStream
+from runner.store import open_store
+
+if TYPE_CHECKING:
+    from runner.host.job import Job
+    from runner.host.ranks import Rank
+    from runner.launch import Process
+
+logger = logging.getLogger(__name__)
+
+MIRROR_EVERY_S = 2.0
+
+
+class Node:
+    """What a Job says, done on this host."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._store = open_store(job.store)
+        mask = Mask(job.secrets.values())
+        self.outputs = {int(rank): OutputStream(self._store, key, mask) for rank, key in job.log_keys.items()}
+        self._datasets: dict[str, str] = {}
+        self._ranks: Any = None
+        self._stopping = threading.Event()
+        self._turn = threading.Lock()
+        self._metrics_offset = 0
+        self._mirror: Any = None
+        self._reader: Any = None
+        self._keeper: threading.Thread | None = None
+
+    def fetch(self) -> None:
+        """Bring source and data here. Repeating it brings only what is missing. Raises SourceError, DatasetError."""
+        from runner import datasets, manifest, source
+
+        job = self.job
+        if not job.work.is_dir():
+            cached = source.unpack(self._store, job.tree, Path(job.cache))
+            source.working_copy(cached, job.work)
+            if job.resume:
+                manifest.restore(self._store, job.live_prefix, job.work)
+        for folder in (job.outputs, job.logs):
+            (job.work / folder).mkdir(parents=True, exist_ok=True)
+        for dataset in job.datasets:
+            path = datasets.fetch(dataset, store=self._store, cache=Path(job.cache), progress=lambda _: None)
+            self._datasets[dataset.name] = str(path)
+        if job.image is not None:
+            _give_away(job.work)
+        if job.network is not None and job.node_rank == 0:
+            from runner.host.containers import make_network
+
+            make_network(job.run_id, job.network)
+
+    def start(self, process: Process) -> Rank:
+        """Start one rank and, with the first, the keeper of what the ranks write."""
+        if self._ranks is None:
+            self._ranks = self._factory()
+            self._keep()
+        rank: Rank = self._ranks.start(process, self.outputs[process.rank].feed)
+        return rank
+
+    def mirror_now(self) -> None:
+        """Send outputs and metrics now. A store that does not answer is tried again by the next call."""
+        with self._turn:
+            try:
+                self._mirror.sync()
+                self._send_metrics()
+            except StoreError as error:
+                logger.warning("outputs not stored yet: %s", error)
+
+    def seal(self) -> list[dict[str, Any]]:
+        """Seal what the ranks wrote: the manifest as plain data. Safe to repeat. Raises StoreError."""
+        self._stop_keeping()
+        with self._turn:
+            self._open_mirror()
+            manifest = self._mirror.seal()
+        return [
+            {"path": f.path, "size_bytes": f.size_bytes, "digest": f.digest, "executable": f.executable}
+            for f in manifest.files
+        ]
+
+    def close_ranks(self) -> None:
+        """Leave no process or container behind. Safe to repeat."""
+        if self._ranks is not None:
+            self._ranks.close()
+            self._ranks = None
+
+    def close(self) -> None:
+        """Stop keeping, leave nothing behind. Safe to repeat."""
+        self._stop_keeping()
+        self.close_ranks()
+
+    def _factory(self) -> Any:
+        if self.job.image is not None:
+            from runner.host.containers import ContainerRanks
+
+            return ContainerRanks(self.job, self._datasets)
+        from runner.host.processes import LocalRanks
+
+        return LocalRanks(self.job, self._datasets)
+
+    def _keep(self) -> None:
+        self._open_mirror()
+        self._stopping.clear()
+        self._keeper = threading.Thread(target=self._keep_on, daemon=True)
+        self._keeper.start()
+
+    def _keep_on(self) -> None:
+        while not self._stopping.wait(MIRROR_EVERY_S):
+            self.mirror_now()
+
+    def _stop_keeping(self) -> None:
+        self._stopping.set()
+        if self._keeper is not None:
+            self._keeper.join()
+            self._keeper = None
+
+    def _open_mirror(self) -> None:
+        if self._mirror is not None:
+            return
+        from runner.metrics import Reader
+        from runner.sync import Mirror
+
+        job = self.job
+        folders = {job.outputs: job.work / job.outputs, job.logs: job.work / job.logs}
+        self._mirror = Mirror(self._store, job.live_prefix, folders)
+        if job.metrics_key is not None:
+            self._metrics_offset = len(self._store.tail(job.metrics_key, offset=0))
+            self._reader = Reader(job.work / job.logs)
+
+    def _send_metrics(self) -> None:
+        if self._reader is None or self.job.metrics_key is None:
+            return
+        from runner.metrics import encode
+
+        points = self._reader.poll()
+        if points:
+            data = encode(points)
+            self._store.append(self.job.metrics_key, data, offset=self._metrics_offset)
+            self._metrics_offset += len(data)
+
+
+def _give_away(work: Path) -> None:
+    """Let the container's user write in the working folder, where this process is root."""
+    from runner.host.containers import owner
+
+    if os.getuid() != 0:
+        return
+    user, group = owner()
+    os.chown(work, user, group)
+    for path in work.rglob("*"):
+        os.chown(path, user, group, follow_symlinks=False)

@@ -1,0 +1,244 @@
+"""The host process: does what the supervisor says, keeps what the ranks write, and ends them when nobody is left.
+
+Commands in: `fetch` (a Job), `go`, `stop` (grace_s), `kill`, `seal`, `bye`. Events out: `ready`, `fetched`, `started`,
+`exited` per rank, `sealed` with the manifest, `beat` once a second, `error` with its class, message and tip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import PushtrainError, StoreError
+from runner.host.line import Line
+from runner.host.node import Node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runner.host.job import Job
+    from runner.host.ranks import Rank
+
+logger = logging.getLogger(__name__)
+
+FLUSH_S = 0.1
+BEAT_S = 1.0
+LEASH_GRACE_S = 5.0
+LOST_GRACE_S = 30.0
+
+
+class Service:
+    """One node of one run on this host."""
+
+    def __init__(self, scratch: Path, *, lease_s: float) -> None:
+        self._scratch, self._lease_s = scratch, lease_s
+        self._inbox: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._node: Node | None = None
+        self._ranks: dict[int, Rank] = {}
+        self._kill_at_s: float | None = None
+        self._lease_ends_s: float | None = None
+        self._leash: subprocess.Popen[str] | None = None
+        self._done = False
+
+    def run(self) -> int:
+        """Work until `bye`, or until the lease of a lost supervisor ran out. Returns the exit code."""
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, lambda *_: self._inbox.put(("signal", None)))
+        self._line = Line(
+            self._scratch,
+            reader=sys.stdin,
+            writer=sys.stdout,
+            on_command=lambda message: self._inbox.put(("command", message)),
+            on_lost=lambda: self._inbox.put(("lost", None)),
+        )
+        self._line.tell({"event": "ready"})
+        next_beat_s = time.monotonic()
+        while not self._done:
+            with contextlib.suppress(queue.Empty):
+                kind, body = self._inbox.get(timeout=FLUSH_S)
+                getattr(self, f"_on_{kind}")(body)
+            self._flush()
+            self._check_deadlines()
+            if time.monotonic() >= next_beat_s:
+                next_beat_s = time.monotonic() + BEAT_S
+                self._beat()
+        self._close()
+        return 0
+
+    # Messages
+
+    def _on_command(self, message: dict[str, Any]) -> None:
+        self._lease_ends_s = None
+        match message["op"]:
+            case "fetch":
+                from runner.host.job import Job
+
+                self._fetch(Job.from_json(message["job"]))
+            case "go":
+                self._go()
+            case "stop":
+                self._stop(grace_s=message["grace_s"])
+            case "kill":
+                self._stop(grace_s=0)
+            case "seal":
+                from runner.host.job import Job
+
+                job = Job.from_json(message["job"])
+                self._background(lambda: self._seal(job))
+            case "bye":
+                self._done = True
+
+    def _on_lost(self, _: None) -> None:
+        logger.warning("the supervisor is gone; waiting %.0f s for another", self._lease_s)
+        self._lease_ends_s = time.monotonic() + self._lease_s
+
+    def _on_signal(self, _: None) -> None:
+        self._stop(grace_s=LOST_GRACE_S)
+
+    def _on_exited(self, body: tuple[int, dict[str, Any]]) -> None:
+        rank, event = body
+        assert self._node is not None
+        self._node.outputs[rank].flush(last=True)
+        self._ranks.pop(rank).close()
+        lines = [*self._node.outputs[rank].last_lines]
+        if not self._ranks:
+            self._kill_at_s = None
+            self._node.close_ranks()
+            self._node.mirror_now()
+        self._line.tell({"event": "exited", "rank": rank, "at_s": time.time(), "last_lines": lines, **event})
+
+    def _on_prepared(self, error: PushtrainError | None) -> None:
+        assert self._node is not None
+        self._line.tell(_error_event(error) if error is not None else {"event": "fetched"})
+
+    def _on_told(self, event: dict[str, Any]) -> None:
+        self._line.tell(event)
+
+    # Work
+
+    def _go(self) -> None:
+        assert self._node is not None
+        try:
+            for process in self._node.job.processes:
+                rank = self._node.start(process)
+                self._ranks[process.rank] = rank
+                threading.Thread(target=self._wait, args=(rank,), daemon=True).start()
+        except PushtrainError as failure:
+            self._stop(grace_s=0)
+            self._line.tell(_error_event(failure))
+            return
+        self._line.tell({"event": "started", "at_s": time.time()})
+
+    def _fetch(self, job: Job) -> None:
+        if self._node is not None:
+            self._node.close()
+        self._node = Node(job)
+        self._hold_leash(job)
+        threading.Thread(target=self._prepare, daemon=True).start()
+
+    def _prepare(self) -> None:
+        assert self._node is not None
+        try:
+            self._node.fetch()
+        except PushtrainError as error:
+            self._inbox.put(("prepared", error))
+        else:
+            self._inbox.put(("prepared", None))
+
+    def _wait(self, rank: Rank) -> None:
+        try:
+            end = rank.wait()
+        except PushtrainError as error:
+            self._inbox.put(("exited", (rank.process.rank, {"code": error.exit_code, "signal": "", "cause": str(error)})))
+            return
+        body = {"code": end.code, "signal": end.signal, "cause": end.cause}
+        self._inbox.put(("exited", (rank.process.rank, body)))
+
+    def _background(self, work: Any) -> None:
+        def guarded() -> None:
+            try:
+                self._inbox.put(("told", work()))
+            except PushtrainError as error:
+                self._inbox.put(("told", _error_event(error)))
+
+        threading.Thread(target=guarded, daemon=True).start()
+
+    def _seal(self, job: Job) -> dict[str, Any]:
+        if self._node is None:  # The host that ran the ranks died; what it left is sealed by this one.
+            self._node = Node(job)
+            self._node.fetch()
+        return {"event": "sealed", "manifest": self._node.seal()}
+
+    def _stop(self, *, grace_s: float) -> None:
+        signum = signal.SIGTERM if grace_s > 0 else signal.SIGKILL
+        for rank in self._ranks.values():
+            rank.signal(signum)
+        if self._ranks:
+            deadline_s = time.monotonic() + grace_s
+            self._kill_at_s = min(deadline_s, self._kill_at_s or deadline_s)
+
+    def _check_deadlines(self) -> None:
+        now_s = time.monotonic()
+        if self._kill_at_s is not None and now_s >= self._kill_at_s:
+            self._kill_at_s = now_s + BEAT_S
+            for rank in self._ranks.values():
+                rank.signal(signal.SIGKILL)
+        if self._lease_ends_s is not None and self._line.lost and now_s >= self._lease_ends_s:
+            if not self._ranks:
+                self._done = True
+            elif self._kill_at_s is None:
+                logger.warning("nobody took the run over: stopping its ranks")
+                self._stop(grace_s=LEASH_GRACE_S)
+
+    def _flush(self) -> None:
+        if self._node is None:
+            return
+        for stream in self._node.outputs.values():
+            try:
+                stream.flush()
+            except StoreError as error:  # Kept in memory and sent when the store answers again.
+                logger.warning("log not stored yet: %s", error)
+
+    def _beat(self) -> None:
+        streams = self._node.outputs.values() if self._node is not None else ()
+        latest_s = max((s.last_output_s for s in streams), default=time.monotonic())
+        silent_s = time.monotonic() - latest_s if self._ranks else 0.0
+        self._line.tell({"event": "beat", "silent_s": silent_s}, keep=False)
+
+    def _hold_leash(self, job: Job) -> None:
+        """Start the guardian that ends the ranks if this process dies."""
+        if self._leash is not None:
+            return
+        kind = "docker" if job.image is not None else "local"
+        self._leash = subprocess.Popen(
+            [sys.executable, "-m", "runner.host.leash", job.mark, kind, str(LEASH_GRACE_S)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            pass_fds=_inherited_leases(),
+        )
+
+    def _close(self) -> None:
+        self._line.close()
+        if self._node is not None:
+            self._node.close()
+        if self._leash is not None:
+            self._leash.communicate("done")
+
+
+def _inherited_leases() -> tuple[int, ...]:
+    """File descriptors of the GPU leases that the engine gave this process, to be held by the leash too."""
+    import os
+
+    return tuple(int(fd) for fd in os.environ.get("PUSHTRAIN_LEASE_FDS", "").split(",") if fd)
+
+
+def _error_event(error: PushtrainError) -> dict[str, Any]:
+    return {"event": "error", "class": type(error).__name__, "message": str(error), "tip": error.tip}

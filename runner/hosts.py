@@ -1,0 +1,79 @@
+"""The lines to the hosts of one gang: opened, taken over from an earlier supervisor, closed."""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import TYPE_CHECKING
+
+from runner import errors
+from runner.errors import EngineError
+from runner.jobs import scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from runner.engines import Engine
+    from runner.host.channel import Channel, Event
+    from runner.host.job import Job
+
+
+class Hosts:
+    """One channel per node; all their events arrive in `inbox`."""
+
+    def __init__(self, engine: Engine, *, home: Path, run_id: str, nodes: int) -> None:
+        self._engine, self._home, self._id, self._nodes = engine, home, run_id, nodes
+        self.channels: dict[int, Channel] = {}
+        self.inbox: queue.Queue[tuple[int, Event]] = queue.Queue()
+
+    def adopt(self) -> bool:
+        """Take over the hosts that an earlier supervisor left; whether all of them are there."""
+        for node in range(self._nodes):
+            folder = scratch(self._home, self._id, node)
+            channel = self._engine.adopt(node, self.inbox, scratch=folder)
+            if channel is not None:
+                self.channels[node] = channel
+        return len(self.channels) == self._nodes
+
+    def open(self) -> None:
+        """A line to every host. Hosts of an earlier attempt that still live are kept. Safe to repeat."""
+        for node in range(self._nodes):
+            if node in self.channels and self.channels[node].alive:
+                continue
+            folder = scratch(self._home, self._id, node)
+            self.channels[node] = self._engine.open(node, self.inbox, scratch=folder)
+
+    def drop(self) -> None:
+        """End the hosts and what they run, at once."""
+        for channel in self.channels.values():
+            channel.send("kill")
+        self.close()
+
+    def close(self) -> None:
+        """Let the hosts end. Safe to repeat."""
+        for channel in self.channels.values():
+            channel.send("bye")
+        for channel in self.channels.values():
+            channel.close()
+        self.channels, self.inbox = {}, queue.Queue()
+
+    def seal(self, jobs: Mapping[int, Job], *, timeout_s: float) -> dict[int, list[dict[str, object]]]:
+        """Have every host seal its outputs: manifests by node. Blocks. Raises the host's error, or EngineError."""
+        self.open()
+        for node, channel in self.channels.items():
+            channel.send("seal", job=jobs[node].to_json())
+        sealed: dict[int, list[dict[str, object]]] = {}
+        deadline_s = time.monotonic() + timeout_s
+        while len(sealed) < self._nodes:
+            try:
+                node, event = self.inbox.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            except queue.Empty:
+                raise EngineError(f"outputs were not sealed within {timeout_s:g} s", tip="pushtrain resume") from None
+            if event["event"] == "sealed":
+                sealed[node] = event["manifest"]
+            elif event["event"] == "error":
+                raise getattr(errors, event["class"], EngineError)(event["message"], tip=event["tip"])
+            elif event["event"] == "lost" and node not in sealed and not self.channels[node].alive:
+                raise EngineError(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")
+        return sealed

@@ -1,0 +1,78 @@
+"""A wish that the run end: a signal to its supervisor, or a `cancel` in its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from runner import runs
+from runner.errors import Cancelled, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runner.store import Store
+
+POLL_S = 0.3
+
+
+class Watch:
+    """Heard from the main thread's signal handlers; `how` is None, then `stop`, then `kill`."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store, self._run_id = store, run_id
+        self._how: str | None = None
+        self._breakable = False
+        self._done = threading.Event()
+
+    @property
+    def how(self) -> str | None:
+        """None, `stop` (SIGTERM and grace) or `kill`."""
+        return self._how
+
+    def __enter__(self) -> Watch:
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGUSR1, self._on_request)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @contextlib.contextmanager
+    def breaking(self) -> Iterator[None]:
+        """Within this, a wish to end raises Cancelled in the main thread, wherever it blocks."""
+        self._breakable = True
+        try:
+            self._break()
+            yield
+        finally:
+            self._breakable = False
+
+    def _on_signal(self, *_: object) -> None:
+        self._how = "stop" if self._how is None else "kill"
+        self._break()
+
+    def _on_request(self, *_: object) -> None:
+        self._break()
+
+    def _break(self) -> None:
+        if self._breakable and self._how is not None:
+            self._breakable = False
+            raise Cancelled("cancelled")
+
+    def _poll(self) -> None:
+        while not self._done.wait(POLL_S):
+            try:
+                how = runs.cancel_requested(self._store, self._run_id)
+            except StoreError:
+                continue  # It is asked again in a moment.
+            if how is not None and how != self._how and self._how != "kill":
+                self._how = how
+                os.kill(os.getpid(), signal.SIGUSR1)

@@ -1,0 +1,117 @@
+"""Plan + Reservation + Environment -> what each host is told to do: pure."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from runner import placeholders, runs
+from runner.engines.machine import mark
+from runner.errors import PlanError
+from runner.host.job import ContainerLimits, Job
+from runner.launch import LAUNCHERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from runner.launch import Process
+    from runner.place import Reservation, Slot
+    from runner.plan import Plan
+
+
+def jobs(
+    plan: Plan,
+    reservation: Reservation,
+    *,
+    run_id: str,
+    attempt: int,
+    resume: bool,
+    store: str,
+    home: Path,
+    venv: str | None,
+    image: str | None,
+    secrets: Mapping[str, str],
+) -> dict[int, Job]:
+    """One job per node."""
+    processes = LAUNCHERS[plan.distribution](plan, reservation)
+    hostnames = tuple(f"node-{slot.node_rank}" for slot in reservation.slots)
+
+    def job(slot: Slot, mine: tuple[Process, ...]) -> Job:
+        node = slot.node_rank
+        return Job(
+            run_id=run_id,
+            mark=mark(run_id, node),
+            attempt=attempt,
+            node_rank=node,
+            hostnames=hostnames,
+            store=store,
+            cache=str(home / "cache"),
+            scratch=str(scratch(home, run_id, node)),
+            tree=plan.tree,
+            venv=venv,
+            image=image,
+            network=f"pushtrain-{run_id}" if image is not None and len(hostnames) > 1 else None,
+            limits=ContainerLimits(
+                cpus=plan.gang.cpus, memory_bytes=plan.gang.memory_bytes, shm_bytes=plan.shm_bytes
+            ),
+            gpus=slot.gpus,
+            datasets=plan.datasets,
+            outputs=plan.folders.outputs,
+            logs=plan.folders.logs,
+            checkpoints=plan.folders.checkpoints,
+            resume=resume,
+            processes=mine,
+            env=environment(plan),
+            facts=facts(plan, run_id=run_id, attempt=attempt),
+            secrets=secrets,
+            log_keys={str(p.rank): runs.log_key(run_id, attempt=attempt, rank=p.rank) for p in mine},
+            metrics_key=runs.metrics_key(run_id) if node == 0 else None,
+            live_prefix=live_prefix(run_id, node),
+        )
+
+    return {
+        slot.node_rank: job(slot, tuple(p for p in processes if p.node_rank == slot.node_rank))
+        for slot in reservation.slots
+    }
+
+
+def scratch(home: Path, run_id: str, node: int) -> Path:
+    """The folder of one node of the run on its host."""
+    return home / "scratch" / run_id / f"node-{node}"
+
+
+def live_prefix(run_id: str, node: int) -> str:
+    """Where a node's outputs are mirrored while it runs."""
+    return runs.key(run_id, f"live/node-{node}/")
+
+
+def environment(plan: Plan) -> dict[str, tuple[tuple[str, str], ...]]:
+    """`env:` of train.yml: each value as pieces, `("text", …)` as it is and `("variable", NAME)` known on the host."""
+    return {name: _pieces(placeholders.bind(placeholders.parse(text), plan.inputs)) for name, text in plan.env.items()}
+
+
+def _pieces(parts: tuple[placeholders.Part, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(("text", p) if isinstance(p, str) else ("variable", p.variable) for p in parts)
+
+
+def facts(plan: Plan, *, run_id: str, attempt: int) -> dict[str, str]:
+    """What every rank is told about its run."""
+    return {
+        "PUSHTRAIN_RUN_ID": run_id,
+        "PUSHTRAIN_ATTEMPT": str(attempt),
+        "PUSHTRAIN_REF": plan.asked.branch or "",
+        "PUSHTRAIN_BRANCH": plan.asked.branch or "",
+        "PUSHTRAIN_COMMIT": plan.asked.commit or "",
+    }
+
+
+def secrets_of(plan: Plan) -> dict[str, str]:
+    """The run's secrets from this process's environment. Raises PlanError that names every missing one."""
+    missing = [name for name in plan.secrets if name not in os.environ]
+    if missing:
+        raise PlanError(
+            f"secrets that are not in the environment: {', '.join(missing)}",
+            tip=f"export {missing[0]}=… and run the command again",
+        )
+    return {name: os.environ[name] for name in plan.secrets}

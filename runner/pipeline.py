@@ -1,0 +1,161 @@
+"""The whole flow: a folder with a train.yml -> a plan -> a run that goes on by itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner import datasets, engines, environment, jobs, plan, repository, runs, source, spec
+from runner.errors import NotFound, RunNotFound, SpecError, UsageError
+from runner.lock import is_held
+from runner.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.engines import Engine
+    from runner.environment import Recipe
+    from runner.plan import Plan
+    from runner.repository import Source
+    from runner.runs import Run
+    from runner.spec import Spec
+    from runner.store import Store
+
+TRAIN_FILE = "train.yml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """Where this machine keeps its things, where runs are kept, and which engine starts them."""
+
+    home: Path
+    store_uri: str
+    engine_name: str
+    registry: str | None
+
+    @property
+    def store(self) -> Store:
+        """The store of runs."""
+        return open_store(self.store_uri)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that starts runs."""
+        return engines.load(self.engine_name, home=self.home, store=self.store_uri)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A plan, with the source that it was made of and whether its environment is there already."""
+
+    plan: Plan
+    source: Source
+    environment_present: bool
+
+
+def make_plan(shop: Workshop, folder: Path, *, train_file: str, overrides: Sequence[str]) -> Planned:
+    """Decide everything, touch nothing. Raises SpecError, SourceError, PlanError, DatasetError or NoCapacity."""
+    looking = repository.begin(folder)  # Git works while train.yml is read.
+    found = _load(folder / train_file, folder)
+    here = looking.finish() if found.source == "." else repository.inspect(folder / found.source)
+    engine = shop.engine
+    recipe = _recipe(found, folder / found.source, engine, train_file=train_file)
+    made = plan.decide(
+        found,
+        here,
+        overrides=overrides,
+        engine=engine.name,
+        recipe=recipe,
+        datasets=_datasets(shop, found, folder),
+    )
+    engine.check(made.gang)
+    there = environment.present(recipe, root=shop.home / "envs", registry=shop.registry)
+    return Planned(plan=made, source=here, environment_present=there)
+
+
+def _load(path: Path, folder: Path) -> Spec:
+    if not path.is_file():
+        others = sorted(p.name for p in folder.glob("*.y*ml"))
+        raise UsageError(
+            f"there is no {path.name} in {folder}" + (f"; there is {', '.join(others[:5])}" if others else ""),
+            tip=f"pushtrain init {folder}",
+        )
+    return spec.load(path)
+
+
+def _recipe(found: Spec, folder: Path, engine: Engine, *, train_file: str) -> Recipe:
+    if engine.environment == "venv":
+        return environment.venv_recipe(found.environment, folder, train_file=train_file)
+    facts = environment.docker_facts(environment.bases(found.environment, folder, train_file=train_file))
+    return environment.image_recipe(found.environment, folder, train_file=train_file, docker=facts)
+
+
+def _datasets(shop: Workshop, found: Spec, folder: Path) -> tuple[datasets.Dataset, ...]:
+    return tuple(
+        datasets.resolve(
+            name, wanted.source, wanted.mode, wanted.digest, folder=folder, store=shop.store, cache=shop.home / "cache"
+        )
+        for name, wanted in sorted(found.datasets.items())
+    )
+
+
+def finished(store: Store, made: Plan) -> Run | None:
+    """The run that already did just this and succeeded, or None."""
+    try:
+        run = runs.load(store, store.read(f"results/{made.hash}").decode())
+    except (NotFound, RunNotFound):
+        return None
+    return run if run.state is runs.State.SUCCEEDED else None
+
+
+def submit(shop: Workshop, planned: Planned) -> str:
+    """Put the run's folder into the store and start its supervisor; returns the run's id.
+
+    The folder is whole before the supervisor starts, and the run exists only once the supervisor made it: a caller
+    that dies in between leaves no run that nobody moves on.
+    """
+    jobs.secrets_of(planned.plan)
+    store, run_id = shop.store, runs.new_id(now_s=time.time())
+    source.pack(planned.source, store)
+    if planned.source.dirty:
+        store.write(runs.key(run_id, "source.diff"), repository.diff(planned.source))
+    store.write(runs.key(run_id, "plan.json"), plan.to_json(planned.plan).encode())
+    shop.engine.submit(run_id)
+    return run_id
+
+
+def resume(shop: Workshop, run: Run) -> None:
+    """Start a supervisor that takes the run up from its folder. Raises RunNotFound when there is nothing to take up."""
+    if run.state.ended:
+        raise RunNotFound(f"{run.id} {run.state}: there is nothing to take up", tip="pushtrain run --fresh")
+    if supervised(shop, run):
+        return
+    jobs.secrets_of(plan_of(shop.store, run.id))
+    engines.load(run.engine, home=shop.home, store=shop.store_uri).submit(run.id)
+
+
+def plan_of(store: Store, run_id: str) -> Plan:
+    """The plan of a run."""
+    return plan.from_json(store.read(runs.key(run_id, "plan.json")))
+
+
+def supervised(shop: Workshop, run: Run) -> bool:
+    """Whether the run's supervisor lives. One on another machine is taken to."""
+    import socket
+
+    if run.supervisor is not None and run.supervisor.host != socket.gethostname():
+        return True
+    return is_held(shop.home / "scratch" / run.id / "supervisor.lock")
+
+
+def to_json(planned: Planned) -> str:
+    """What `pushtrain plan --json` prints: the plan, and whether the environment is there."""
+    decided = json.loads(plan.to_json(planned.plan))
+    document = {**decided, "environment_present": planned.environment_present}
+    return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False)
+
+
+__all__ = ["Planned", "SpecError", "Workshop", "finished", "make_plan", "plan_of", "resume", "submit", "supervised"]

@@ -1,0 +1,299 @@
+"""Spec + Trigger + commit -> Plan: everything decided, nothing touched; equal inputs give equal bytes and one hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from runner import placeholders
+from runner.datasets import Dataset
+from runner.environment import Recipe
+from runner.errors import PlanError
+from runner.launch import LAUNCHERS
+from runner.models.version import Bump
+from runner.place import Gang
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.repository import Source
+    from runner.spec import Spec
+
+Value = str | int | float | bool
+DEFAULT_SHM_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Time limits in seconds, None where there is none; `grace_s` is what ranks get between SIGTERM and SIGKILL."""
+
+    queue_s: float | None
+    run_s: float | None
+    silence_s: float | None
+    grace_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """How the primary metric is judged; `operator` and `offset` say when the run fails."""
+
+    primary: str | None
+    goal: Literal["maximize", "minimize"]
+    operator: str | None
+    relative: bool
+    offset: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """What is kept of the working folder, and where checkpoints lie."""
+
+    outputs: str
+    logs: str
+    checkpoints: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """How often a failed gang is started again, after which exit codes and which losses (`node-lost`)."""
+
+    max: int
+    exit_codes: tuple[int, ...]
+    on: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRelease:
+    """The model version that a successful run registers."""
+
+    model: str
+    path: str
+    framework: str
+    framework_version: str | None
+    bump: Bump
+    cpu: float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Who asked for what, on which commit. `trigger` is `local`, `push`, `comment` or `dispatch`."""
+
+    trigger: str
+    commit: str | None
+    branch: str | None
+    dirty: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run before it happens. After this nothing is decided any more.
+
+    `hash` covers what the result depends on (source tree, command, inputs, environment, data, gang, metrics and
+    release), not who asked, on which engine's machine, or for how long it may run.
+    """
+
+    name: str
+    asked: Asked
+    tree: str
+    inputs: Mapping[str, Value]
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    secrets: tuple[str, ...]
+    engine: str
+    environment: Recipe
+    gang: Gang
+    distribution: str
+    shm_bytes: int
+    datasets: tuple[Dataset, ...]
+    folders: Folders
+    gate: Gate
+    limits: Limits
+    retries: Retries
+    release: PlannedRelease | None
+    reuse: bool
+    notes: tuple[str, ...]
+    hash: str = ""
+
+
+_NOT_HASHED = ("asked", "engine", "limits", "retries", "reuse", "notes", "hash", "secrets")
+
+
+def parameters(spec: Spec, overrides: Sequence[str]) -> dict[str, Value]:
+    """Declared inputs with `name=value` overrides applied. Raises PlanError for every mistake at once."""
+    values: dict[str, Value] = {n: i.default for n, i in spec.inputs.items() if i.default is not None}
+    mistakes = []
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            mistakes.append(f"{override!r}: expected name=value")
+        elif name not in spec.inputs:
+            mistakes.append(f"there is no input {name!r}{_suggestion(name, spec.inputs)}")
+        else:
+            try:
+                values[name] = spec.inputs[name].parse(text)
+            except ValueError as error:
+                mistakes.append(f"{name}={text}: {error}")
+    mistakes += [f"input {n!r} has no value: add -p {n}=…" for n in spec.inputs if n not in values]
+    if mistakes:
+        declared = ", ".join(f"{n}: {i.type}" for n, i in spec.inputs.items()) or "none"
+        raise PlanError("\n".join(mistakes), tip=f"the inputs of train.yml are {declared}")
+    return values
+
+
+def _suggestion(name: str, known: Mapping[str, object]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def decide(
+    spec: Spec,
+    source: Source,
+    *,
+    overrides: Sequence[str],
+    engine: str,
+    recipe: Recipe,
+    datasets: tuple[Dataset, ...],
+) -> Plan:
+    """The plan. Pure. Raises PlanError for what cannot be done as asked."""
+    values = parameters(spec, overrides)
+    _check_distribution(spec)
+    release, notes = _release(spec, source.branch)
+    plan = Plan(
+        name=spec.name,
+        asked=Asked(trigger="local", commit=source.commit, branch=source.branch, dirty=source.dirty),
+        tree=source.tree,
+        inputs=dict(sorted(values.items())),
+        argv=_command(spec, values),
+        env=dict(sorted(spec.env.items())),
+        secrets=spec.secrets,
+        engine=engine,
+        environment=recipe,
+        gang=_gang(spec),
+        distribution=spec.distribution.type,
+        shm_bytes=spec.resources.shm_bytes or DEFAULT_SHM_BYTES,
+        datasets=datasets,
+        folders=Folders(outputs=spec.outputs.path, logs=spec.outputs.logs, checkpoints=spec.outputs.checkpoints),
+        gate=_gate(spec),
+        limits=Limits(
+            queue_s=spec.timeout.queue_s,
+            run_s=_run_limit_s(spec),
+            silence_s=spec.timeout.silence_s,
+            grace_s=spec.timeout.grace_s,
+        ),
+        retries=Retries(max=spec.retry.max, exit_codes=spec.retry.exit_codes, on=spec.retry.on),
+        release=release,
+        reuse=spec.policy.reuse,
+        notes=notes + _unused(spec),
+    )
+    return replace(plan, hash=_hash(plan))
+
+
+def _command(spec: Spec, values: Mapping[str, Value]) -> tuple[str, ...]:
+    if spec.run is not None:
+        return ("/bin/sh", "-c", placeholders.shell(spec.run, values))
+    assert spec.entrypoint is not None
+    program = ("/bin/sh",) if spec.entrypoint.endswith(".sh") else ("python",)
+    return (*program, spec.entrypoint, *placeholders.arguments(values))
+
+
+def _gang(spec: Spec) -> Gang:
+    resources = spec.resources
+    gpu = resources.gpu
+    return Gang(
+        nodes=resources.nodes.max,
+        processes_per_node=spec.processes_per_node,
+        gpus_per_node=gpu.count if gpu is not None else 0,
+        gpu_model=gpu.model if gpu is not None else None,
+        cpus=resources.cpu,
+        memory_bytes=resources.memory_bytes,
+    )
+
+
+def _check_distribution(spec: Spec) -> None:
+    kind = spec.distribution.type
+    if kind not in LAUNCHERS:
+        raise PlanError(
+            f"distribution.type: {kind} is understood, but no engine of this version can start it",
+            tip="use `distribution: {type: none}`: N nodes of M processes, each told its PUSHTRAIN_RANK",
+        )
+    if spec.resources.labels:
+        raise PlanError(
+            "resources.labels choose among registered runners, which needs the engine slurm; this version has none",
+            tip="take labels out to run on this machine",
+        )
+
+
+def _gate(spec: Spec) -> Gate:
+    fail_if = spec.metrics.fail_if
+    return Gate(
+        primary=spec.metrics.primary,
+        goal=spec.metrics.goal,
+        operator=fail_if.operator if fail_if is not None else None,
+        relative=fail_if.relative if fail_if is not None else False,
+        offset=fail_if.offset if fail_if is not None else 0.0,
+    )
+
+
+def _run_limit_s(spec: Spec) -> float | None:
+    """`timeout.run`, or what `policy.max_gpu_hours` leaves where that is less."""
+    limits = [spec.timeout.run_s] if spec.timeout.run_s is not None else []
+    gang = _gang(spec)
+    gpus = gang.nodes * gang.gpus_per_node
+    if spec.policy.max_gpu_hours is not None and gpus:
+        limits.append(spec.policy.max_gpu_hours * 3600 / gpus)
+    return min(limits, default=None)
+
+
+def _release(spec: Spec, branch: str | None) -> tuple[PlannedRelease | None, tuple[str, ...]]:
+    release = spec.release
+    if release is None:
+        return None, ()
+    wanted = release.when.branch
+    if wanted is not None and wanted != branch:
+        return None, (f"no release: train.yml releases from branch {wanted}, this is {branch or 'no branch'}",)
+    planned = PlannedRelease(
+        model=release.model,
+        path=release.path,
+        framework=release.framework,
+        framework_version=release.framework_version,
+        bump=release.bump,
+        cpu=release.resources.cpu,
+        memory_bytes=release.resources.memory_bytes,
+    )
+    return planned, ()
+
+
+def _unused(spec: Spec) -> tuple[str, ...]:
+    """What train.yml asks for and a run by hand on one machine has no use for."""
+    notes = []
+    if spec.concurrency is not None:
+        notes.append("concurrency: has no effect on a run by hand")
+    if spec.policy.priority != type(spec.policy)().priority:
+        notes.append("policy.priority: has no effect on one machine; it is for the engine slurm")
+    return tuple(notes)
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as JSON: sorted keys, byte-equal for equal plans."""
+    return json.dumps(asdict(plan), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str | bytes) -> Plan:
+    """The reverse of `to_json`. Raises pydantic's ValidationError for what is no plan."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Plan).validate_json(text)
+
+
+def _hash(plan: Plan) -> str:
+    decided = {name: value for name, value in asdict(plan).items() if name not in _NOT_HASHED}
+    # Equal data is equal wherever it lies, and an environment is what its key says.
+    decided["datasets"] = [(d.name, d.digest) for d in plan.datasets]
+    decided["environment"] = plan.environment.key
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()

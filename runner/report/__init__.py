@@ -1,0 +1,1 @@
+"""Runs, models and comparisons -> what a person reads in a terminal or a pipe."""

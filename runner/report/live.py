@@ -1,0 +1,105 @@
+"""A run as it happens: output lines with their rank, one line a stage, and on a terminal what goes on right now."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from runner import metrics
+from runner.follow import Event, Lines, Measured, Moved
+from runner.quantities import format_duration
+from runner.runs import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console, RenderableType
+
+    from runner.metrics import Point
+    from runner.runs import Run
+
+
+class Screen:
+    """Shows the events of one run on `console`."""
+
+    def __init__(self, console: Console, *, primary: str | None) -> None:
+        self._console, self._primary = console, primary
+        self._run: Run | None = None
+        self._points: list[Point] = []
+        self._building: str = ""
+
+    def show(self, events: Iterable[Event]) -> Run:
+        """Show everything until the run ended; returns it as it ended. Blocks."""
+        if not self._console.is_terminal:
+            for event in events:
+                self._take(event)
+        else:
+            from rich.live import Live
+
+            with Live(console=self._console, refresh_per_second=8, transient=True, get_renderable=self._now):
+                for event in events:
+                    self._take(event)
+        assert self._run is not None
+        return self._run
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Moved(run=run):
+                self._moved(run)
+            case Lines(rank=None, lines=lines):
+                self._building = lines[-1]
+            case Lines(rank=rank, lines=lines):
+                self._print_lines(rank, lines)
+            case Measured(points=points):
+                self._points.extend(points)
+
+    def _moved(self, run: Run) -> None:
+        before, self._run = self._run, run
+        if before is not None and before.state is run.state and before.attempts == run.attempts:
+            if run.reason and run.reason != before.reason:
+                self._say(f"  {run.reason}")
+            return
+        if run.state.ended:
+            return
+        detail = {
+            State.WAITING: run.reason,
+            State.RUNNING: run.environment,
+        }.get(run.state, "")
+        again = f" (attempt {run.attempt})" if run.state is State.RUNNING and run.attempt > 1 else ""
+        self._say(f"• {run.state}{again}" + (f"  {detail}" if detail else ""))
+
+    def _print_lines(self, rank: int | None, lines: tuple[str, ...]) -> None:
+        from rich.text import Text
+
+        many = self._run is not None and self._run.world_size > 1
+        for line in lines:
+            text = Text(f"[rank {rank}] ", style="dim") if many else Text()
+            text.append_text(Text.from_ansi(line) if self._console.is_terminal else Text(line))
+            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def _say(self, sentence: str) -> None:
+        self._console.print(sentence, style="bold", soft_wrap=True, highlight=False, markup=False)
+
+    def _now(self) -> RenderableType:
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        if self._run is None:
+            return Text("")
+        since_s = self._run.stages[-1].started_at_s
+        text = Text(f"{self._run.state} {format_duration(int(time.time() - since_s))}", style="bold")
+        if self._run.state is State.PREPARING and self._building:
+            text.append(f"  {self._building[:100]}", style="dim")
+        text.append_text(self._metric())
+        return Spinner("dots", text=text)
+
+    def _metric(self) -> Text:
+        from rich.text import Text
+
+        from runner.charts import sparkline
+
+        every = metrics.series(self._points)
+        found = metrics.find(every, self._primary) if self._primary else next(iter(every.values()), None)
+        if found is None:
+            return Text("")
+        return Text(f"  {found.name} {found.last:.4g} {sparkline(found.values, width=24)}", style="cyan")

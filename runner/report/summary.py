@@ -1,0 +1,140 @@
+"""One run -> the summary at its end and of `pushtrain show`: stages, metric and curve, outputs, model, what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.quantities import format_duration, format_size
+from runner.runs import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+    from runner.metrics import Series
+    from runner.runs import Run
+    from runner.manifest import FileEntry
+
+_MARKS = {State.SUCCEEDED: ("✓", "green"), State.FAILED: ("✗", "red"), State.CANCELLED: ("■", "yellow")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Everything a summary tells; `sealed` is False while outputs are those of the live mirror."""
+
+    run: Run
+    series: Mapping[str, Series]
+    primary: str | None
+    files: Sequence[FileEntry]
+    sealed: bool
+    store: str
+    notes: Sequence[str]
+
+
+def show(console: Console, facts: Facts) -> None:
+    """Print the summary."""
+    from rich.text import Text
+
+    run = facts.run
+    mark, colour = _MARKS.get(run.state, ("•", "cyan"))
+    took = run.stages[-1].started_at_s - run.created_at_s
+    title = Text(f"{mark} {run.name} ", style=f"bold {colour}")
+    title.append(f"{run.id} ", style="bold")
+    title.append(f"{run.state}" + (f" in {format_duration(round(took, 1))}" if run.state.ended else ""))
+    _line(console, "")
+    _line(console, title)
+    if run.reason:
+        _line(console, Text(f"  {run.reason}", style=colour))
+    for line in _last_lines(run):
+        _line(console, Text(f"  | {line}", style="dim"))
+    if run.tip:
+        _line(console, Text(f"  → {run.tip}"))
+    _line(console, "")
+    for name, value in rows(facts):
+        label = Text(f"  {name:<12}", style="dim")
+        _line(console, label.append_text(Text(value)))
+    _curves(console, facts)
+    _line(console, "")
+    for command, does in next_steps(facts):
+        _line(console, Text(f"  {command:<52}", style="cyan").append(f" {does}", style="dim"))
+
+
+def _line(console: Console, text: object) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _last_lines(run: Run) -> tuple[str, ...]:
+    if run.state is not State.FAILED or not run.attempts or run.attempts[-1].outcome == "succeeded":
+        return ()
+    return run.attempts[-1].last_lines[-12:]
+
+
+def rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Label and value, line by line."""
+    run = facts.run
+    commit = (run.commit or "no commit")[:10] + (f" on {run.branch}" if run.branch else "")
+    yield "source", commit + (", with uncommitted changes" if run.dirty else "")
+    if run.inputs:
+        yield "inputs", "  ".join(f"{name}={value}" for name, value in run.inputs.items())
+    if run.environment:
+        yield "environment", run.environment
+    yield "stages", " · ".join(stage_times(run))
+    if len(run.attempts) > 1:
+        yield "attempts", ", ".join(f"{a.number} {a.outcome or 'running'}" for a in run.attempts)
+    if run.verdict:
+        yield "metric", run.verdict
+    if facts.files:
+        size = format_size(sum(f.size_bytes for f in facts.files))
+        yield "outputs", f"{len(facts.files)} files, {size}" + ("" if facts.sealed else " so far")
+    if run.release:
+        yield "model", f"{run.release} is registered"
+    for note in facts.notes:
+        yield "note", note
+    yield "store", facts.store
+
+
+def stage_times(run: Run) -> Iterator[str]:
+    """`preparing 0.4 s` for every stage that the run was in."""
+    for state in State:
+        seconds = run.seconds_in(state)
+        if not state.ended and any(s.state is state for s in run.stages):
+            yield f"{state} {seconds:.1f} s"
+
+
+def _curves(console: Console, facts: Facts) -> None:
+    from rich.text import Text
+
+    from runner import charts, metrics
+
+    chosen = metrics.find(facts.series, facts.primary) if facts.primary else None
+    wanted = [chosen] if chosen is not None else list(facts.series.values())[:2]
+    for series in wanted:
+        if len(series.values) > 1:
+            drawn = charts.curve(
+                series,
+                width=min(console.width - 4, 90),
+                height=12,
+                title=series.name,
+                color=console.color_system is not None,
+            )
+            _line(console, Text.from_ansi("\n" + drawn))
+
+
+def next_steps(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Commands worth typing now, and what each does."""
+    run = facts.run
+    short = run.id.rpartition("-")[2]
+    if facts.files:
+        yield f"pushtrain outputs {short} get . ./{run.name}-{short}", "copy the outputs here"
+    yield f"pushtrain logs {short}", "all output of all ranks"
+    if run.release:
+        yield f"pushtrain models show {run.release}", "files, lineage, how to load it"
+        yield f"pushtrain promote {run.release} production", "say which version serves"
+    elif not run.state.ended:
+        yield f"pushtrain cancel {short}", "stop it, keep its outputs"
+    if run.inputs:
+        name, value = next(iter(run.inputs.items()))
+        yield f"pushtrain run -p {name}={value}", "train with other inputs; then: pushtrain compare"

@@ -1,0 +1,261 @@
+"""The run folder: `runs/ID/run.json` is a state machine that any process may read and its supervisor moves on.
+
+    queued -> preparing -> waiting -> running -> collecting -> publishing -> succeeded
+                   (from anywhere) -> failed | cancelled
+
+Everything a run leaves lies below `runs/ID/`: plan.json, source.diff, logs/, metrics.jsonl, live/ and outputs.json.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from runner.errors import Conflict, NotFound, RunNotFound
+
+if TYPE_CHECKING:
+    from runner.store import Store
+
+
+class State(StrEnum):
+    """Where a run stands; the last three are ends."""
+
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    WAITING = "waiting"
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    PUBLISHING = "publishing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the run."""
+        return self in ENDS
+
+
+ENDS = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+_ORDER = tuple(State)
+
+
+class _Saved(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stage(_Saved):
+    """A state that the run was in; times in unix seconds."""
+
+    state: State
+    started_at_s: float
+    ended_at_s: float | None = None
+
+
+class Attempt(_Saved):
+    """One start of the gang; `outcome` is that of `gang.Outcome.kind`, empty while it runs.
+
+    `failed_rank` is the rank that failed first, `signal` the name of the signal that ended it.
+    """
+
+    number: int
+    started_at_s: float
+    ended_at_s: float | None = None
+    outcome: str = ""
+    exit_code: int | None = None
+    signal: str = ""
+    failed_rank: int | None = None
+    cause: str = ""
+    last_lines: tuple[str, ...] = ()
+
+
+class Supervisor(_Saved):
+    """The process that moves the run on."""
+
+    host: str
+    pid: int
+
+
+class Run(_Saved):
+    """`run.json`: what a run is, where it stands and how it ended."""
+
+    id: str
+    name: str
+    engine: str
+    plan_hash: str
+    state: State
+    reason: str = ""
+    tip: str = ""
+    exit_code: int | None = None
+    created_at_s: float
+    branch: str | None = None
+    commit: str | None = None
+    dirty: bool = False
+    inputs: dict[str, str | int | float | bool] = {}
+    world_size: int = 1
+    stages: tuple[Stage, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    supervisor: Supervisor | None = None
+    metric: tuple[str, float] | None = None
+    verdict: str = ""
+    environment: str = ""
+    environment_digest: str = ""
+    model: str | None = None
+    release: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def attempt(self) -> int:
+        """Number of the latest attempt, 0 before the first."""
+        return len(self.attempts)
+
+    def seconds_in(self, state: State, *, now_s: float | None = None) -> float:
+        """Seconds spent in `state` so far, all its visits together."""
+        until = time.time() if now_s is None else now_s
+        return sum((s.ended_at_s or until) - s.started_at_s for s in self.stages if s.state is state)
+
+
+def new_id(*, now_s: float) -> str:
+    """An id that sorts by time and is short enough to type the end of: `20261121-210455-9f3c`."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s)) + "-" + secrets.token_hex(2)
+
+
+def key(run_id: str, name: str) -> str:
+    """The store's key of a file of the run."""
+    return f"runs/{run_id}/{name}"
+
+
+def create(store: Store, run: Run) -> Run:
+    """Make the run visible, in its first state. Safe to repeat: an existing run is returned as it stands."""
+    started = run.model_copy(update={"stages": (Stage(state=run.state, started_at_s=run.created_at_s),)})
+    try:
+        store.create(key(run.id, "run.json"), _encode(started))
+    except Conflict:
+        return load(store, run.id)
+    return started
+
+
+def load(store: Store, run_id: str) -> Run:
+    """The run as it stands now. Raises RunNotFound."""
+    try:
+        return Run.model_validate_json(store.read(key(run_id, "run.json")))
+    except NotFound as error:
+        raise RunNotFound(f"there is no run {run_id}", tip="pushtrain runs") from error
+
+
+def update(store: Store, run_id: str, change: Callable[[Run], Run]) -> Run:
+    """Apply `change` to run.json whole, also when somebody else writes it at the same time. Returns the new run."""
+    while True:
+        versioned = store.read_versioned(key(run_id, "run.json"))
+        run = Run.model_validate_json(versioned.data)
+        changed = change(run)
+        if changed == run:
+            return run
+        try:
+            store.replace(key(run_id, "run.json"), _encode(changed), version=versioned.version)
+        except Conflict:
+            continue
+        return changed
+
+
+def move(store: Store, run_id: str, state: State, *, at_s: float, **changes: object) -> Run:
+    """Move the run to `state`; an ended run stays as it is (safe to repeat). Raises ValueError for a step back."""
+
+    def change(run: Run) -> Run:
+        if run.state.ended or (run.state is state and not changes):
+            return run
+        if _ORDER.index(state) < _ORDER.index(run.state) and state is not State.PREPARING:
+            raise ValueError(f"a run goes from {run.state} to {state} never")
+        stages = run.stages
+        if run.state is not state:
+            stages = _close(run.stages, at_s)
+            stages += (Stage(state=state, started_at_s=at_s, ended_at_s=at_s if state.ended else None),)
+        return run.model_copy(update={"state": state, "stages": stages, **changes})
+
+    return update(store, run_id, change)
+
+
+def _close(stages: tuple[Stage, ...], at_s: float) -> tuple[Stage, ...]:
+    return tuple(s if s.ended_at_s is not None else s.model_copy(update={"ended_at_s": at_s}) for s in stages)
+
+
+def _encode(run: Run) -> bytes:
+    return run.model_dump_json(indent=1).encode() + b"\n"
+
+
+def ids(store: Store) -> tuple[str, ...]:
+    """All run ids, newest first."""
+    return tuple(sorted(store.children("runs"), reverse=True))
+
+
+def find(store: Store, text: str) -> Run:
+    """The run that `text` means: its id, a unique beginning or end of it, or `last`. Raises RunNotFound."""
+    known = ids(store)
+    if text == "last":
+        if not known:
+            raise RunNotFound("there are no runs yet", tip="pushtrain run examples/sklearn-digits")
+        return load(store, known[0])
+    matches = [i for i in known if i == text] or [i for i in known if i.startswith(text) or i.endswith(text)]
+    if len(matches) == 1:
+        return load(store, matches[0])
+    if not matches or not text:
+        raise RunNotFound(f"there is no run {text!r}", tip="pushtrain runs")
+    raise RunNotFound(f"{text!r} may be any of {', '.join(matches[:5])}", tip="type more of the id")
+
+
+def listing(
+    store: Store, *, state: str | None = None, branch: str | None = None, model: str | None = None
+) -> Iterator[Run]:
+    """Runs that match, newest first. A run whose folder is half there is passed over."""
+    for run_id in ids(store):
+        try:
+            run = load(store, run_id)
+        except RunNotFound:
+            continue
+        wanted = (state, branch, model)
+        if all(w is None or w == has for w, has in zip(wanted, (run.state, run.branch, run.model), strict=True)):
+            yield run
+
+
+def request_cancel(store: Store, run_id: str, *, how: str) -> None:
+    """Ask the run's supervisor to `stop` (SIGTERM and grace) or `kill` the run. Safe to repeat."""
+    store.write(key(run_id, "cancel"), how.encode())
+
+
+def cancel_requested(store: Store, run_id: str) -> str | None:
+    """`stop`, `kill` or None."""
+    try:
+        return store.read(key(run_id, "cancel")).decode()
+    except NotFound:
+        return None
+
+
+def log_key(run_id: str, *, attempt: int, rank: int) -> str:
+    """The stream of one rank's output in one attempt."""
+    return key(run_id, f"logs/attempt-{attempt}/rank-{rank}.log")
+
+
+def build_log_key(run_id: str) -> str:
+    """The stream of the environment's build."""
+    return key(run_id, "logs/environment.log")
+
+
+def events_key(run_id: str) -> str:
+    """The stream of what the supervisor tells: one line each, for people."""
+    return key(run_id, "logs/supervisor.log")
+
+
+def metrics_key(run_id: str) -> str:
+    """The stream of metric points, JSON lines."""
+    return key(run_id, "metrics.jsonl")
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` has the form of a run id."""
+    return re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4,}", text) is not None

@@ -1,0 +1,317 @@
+"""A run's life apart from whoever asked: prepare, wait, train, collect, publish; taken up again from its folder.
+
+`python -m runner.supervise RUN --engine NAME --store URI` is what an engine starts. Every step may be repeated, so
+a supervisor that died is replaced by starting another one on the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import socket
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner import causes, collect, engines, jobs, plan, preparation, runs, source
+from runner.errors import Cancelled, EngineError, NotFound, PushtrainError, TimedOut, TrainingFailed
+from runner.gang import Gang, Outcome
+from runner.hosts import Hosts
+from runner.interrupts import Watch
+from runner.lock import held
+from runner.place import Reservation, Slot
+from runner.runs import Attempt, State
+from runner.store import open_store
+from runner.manifest import Manifest
+
+if TYPE_CHECKING:
+    from runner.preparation import Prepared
+    from runner.runs import Run
+    from runner.store import Store
+
+logger = logging.getLogger(__name__)
+
+RESERVE_EVERY_S = 1.0
+SEAL_TIMEOUT_S = 24 * 3600.0
+# Whoever asks whether a supervisor lives holds its lock for a moment.
+LOCK_WAIT_S = 2.0
+
+
+class Supervision:
+    """One supervisor's work on one run. Everything that must not be lost is in the run's folder, not here."""
+
+    def __init__(self, run_id: str, *, engine: str, store: str, home: Path, watch: Watch) -> None:
+        self._id, self._home, self._uri, self._watch = run_id, home, store, watch
+        self._store: Store = open_store(store)
+        self._engine = engines.load(engine, home=home, store=store)
+        self._plan = plan.from_json(self._store.read(runs.key(run_id, "plan.json")))
+        self._hosts = Hosts(self._engine, home=home, run_id=run_id, nodes=self._plan.gang.nodes)
+        self._secrets: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Bring the run to its end, whatever state it is in. Safe to repeat."""
+        if self._begin().state.ended:
+            return
+        try:
+            self._go_on()
+        except Cancelled as error:
+            self._end(State.CANCELLED, error, code=error.code)
+        except TrainingFailed as error:
+            self._end(State.FAILED, error, code=error.code)
+        except PushtrainError as error:
+            self._end(State.FAILED, error, code=error.exit_code)
+        finally:
+            self._hosts.close()
+            self._engine.release()
+        self._clean()
+
+    def _go_on(self) -> None:
+        self._secrets = jobs.secrets_of(self._plan)
+        if self._state not in (State.COLLECTING, State.PUBLISHING):
+            self._train()
+        manifest = self._collect()
+        causes.check(self._load().attempts[-1])
+        self._publish(manifest)
+
+    def _begin(self) -> Run:
+        asked, gang = self._plan.asked, self._plan.gang
+        run = runs.create(
+            self._store,
+            runs.Run(
+                id=self._id,
+                name=self._plan.name,
+                engine=self._plan.engine,
+                plan_hash=self._plan.hash,
+                state=State.QUEUED,
+                created_at_s=time.time(),
+                branch=asked.branch,
+                commit=asked.commit,
+                dirty=asked.dirty,
+                inputs=dict(self._plan.inputs),
+                world_size=gang.nodes * gang.processes_per_node,
+                model=self._plan.release.model if self._plan.release else None,
+            ),
+        )
+        return self._change(supervisor=runs.Supervisor(host=socket.gethostname(), pid=os.getpid())) or run
+
+    # Training
+
+    def _train(self) -> None:
+        """Attempt after attempt, until one ends for good; how it ended is in run.json then."""
+        outcome = self._follow_adopted()
+        while outcome is None or self._again(outcome):
+            outcome = self._attempt()
+            self._note_end(outcome)
+
+    def _follow_adopted(self) -> Outcome | None:
+        """Follow the gang that an earlier supervisor started, where all of it still lives."""
+        if self._state is not State.RUNNING:
+            return None
+        if self._hosts.adopt():
+            gang = self._gang()
+            if gang.adopt():
+                self._say(f"attempt {self._load().attempt} still runs: following it")
+                outcome = gang.follow(lambda: None)
+                self._note_end(outcome)
+                return outcome
+        self._hosts.drop()
+        return None
+
+    def _attempt(self) -> Outcome:
+        with self._watch.breaking():
+            self._sweep()
+            prepared = self._prepare()
+            reservation = self._reserve()
+        self._hosts.open()
+        run = self._load()
+        number = run.attempt + 1
+        self._move(State.RUNNING, attempts=(*run.attempts, Attempt(number=number, started_at_s=time.time())))
+        gang = self._gang()
+        gang.start(self._jobs(reservation, prepared, attempt=number))
+        try:
+            return gang.follow(lambda: self._say(f"attempt {number}: all ranks started"))
+        except PushtrainError as error:
+            self._note_end(Outcome(kind="failed", code=error.exit_code, cause=str(error)))
+            raise
+
+    def _sweep(self) -> None:
+        """End what an attempt of a dead supervisor left, and note that it was lost."""
+        attempts = self._load().attempts
+        if attempts and not attempts[-1].outcome:
+            self._say(f"attempt {attempts[-1].number} was lost with its supervisor; ending what it left")
+            self._engine.sweep(self._id)
+            self._note_end(Outcome(kind="lost", code=EngineError.exit_code, cause="its supervisor died"))
+
+    def _prepare(self) -> Prepared:
+        self._move(State.PREPARING, reason="")
+        cached = source.unpack(self._store, self._plan.tree, self._home / "cache")
+        prepared = preparation.prepare(
+            self._plan,
+            run_id=self._id,
+            folder=cached,
+            store=self._store,
+            home=self._home,
+            registry=os.environ.get("PUSHTRAIN_REGISTRY"),
+            secrets=self._secrets,
+        )
+        self._change(environment=prepared.name, environment_digest=prepared.digest)
+        return prepared
+
+    def _reserve(self) -> Reservation:
+        """Block until all slots are ours. Raises TimedOut after `timeout.queue`, NoCapacity when they never can be."""
+        gang, limit_s = self._plan.gang, self._plan.limits.queue_s
+        since_s = time.monotonic()
+        while (reservation := self._engine.reserve(gang, run_id=self._id)) is None:
+            wanted = gang.nodes * gang.gpus_per_node
+            self._move(State.WAITING, reason=f"waits for {wanted} GPUs, {self._engine.queued(self._id) or 'none free'}")
+            if limit_s is not None and time.monotonic() - since_s > limit_s:
+                raise TimedOut(f"timeout.queue: no free GPUs within {limit_s:g} s", tip="pushtrain runs --state running")
+            time.sleep(RESERVE_EVERY_S)
+        return reservation
+
+    def _gang(self) -> Gang:
+        per_node = self._plan.gang.processes_per_node
+        ranks = {n: frozenset(range(n * per_node, (n + 1) * per_node)) for n in range(self._plan.gang.nodes)}
+        hosts = self._hosts
+        return Gang(hosts.channels, hosts.inbox, ranks=ranks, limits=self._plan.limits, interrupts=self._watch)
+
+    def _jobs(self, reservation: Reservation, prepared: Prepared | None, *, attempt: int) -> dict[int, jobs.Job]:
+        return jobs.jobs(
+            self._plan,
+            reservation,
+            run_id=self._id,
+            attempt=attempt,
+            resume=attempt > 1,
+            store=self._uri,
+            home=self._home,
+            venv=prepared.venv if prepared is not None else None,
+            image=prepared.image if prepared is not None else None,
+            secrets=self._secrets,
+        )
+
+    def _again(self, outcome: Outcome) -> bool:
+        """Whether `retry:` of train.yml starts the gang once more."""
+        retries, attempts = self._plan.retries, self._load().attempts
+        lost = outcome.kind == "lost" and "node-lost" in retries.on
+        wanted = lost or (outcome.kind == "failed" and outcome.code in retries.exit_codes)
+        if wanted and len(attempts) <= retries.max:
+            self._say(f"attempt {len(attempts)} {outcome.kind} ({outcome.cause or outcome.code}): starting again")
+            return True
+        return False
+
+    # Collecting and publishing
+
+    def _collect(self) -> Manifest:
+        """Seal what the ranks wrote, also when they failed or were stopped. Safe to repeat."""
+        key = runs.key(self._id, "outputs.json")
+        try:
+            return Manifest.from_json(self._store.read(key))
+        except NotFound:
+            self._move(State.COLLECTING, reason="")
+        nodes = range(self._plan.gang.nodes)
+        here = Reservation(slots=tuple(Slot(node_rank=n, host="", address="127.0.0.1", gpus=()) for n in nodes))
+        told = self._jobs(here, None, attempt=max(2, self._load().attempt))
+        idle = {node: replace(job, processes=(), datasets=(), log_keys={}) for node, job in told.items()}
+        manifest = collect.manifest(self._hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S))
+        self._store.write(key, manifest.to_json())
+        return manifest
+
+    def _publish(self, manifest: Manifest) -> None:
+        """Judge the metric, register the model, and let the next run with the same inputs find this one."""
+        self._move(State.PUBLISHING)
+        verdict = collect.judge(self._store, self._id, self._plan.gate)
+        if verdict is not None:
+            metric = (str(self._plan.gate.primary), verdict.value) if verdict.value is not None else None
+            self._change(metric=metric, verdict=verdict.sentence)
+            if not verdict.passed:
+                raise TrainingFailed(verdict.sentence, code=1, tip=f"pushtrain show {self._id}")
+        name = None
+        if self._plan.release is not None:
+            from runner import release
+
+            venv = self._home / "envs" / self._plan.environment.key if self._plan.environment.kind == "venv" else None
+            version = release.register(self._store, self._plan, self._load(), manifest, venv=venv)
+            name = f"{version.name}@{version.version}"
+        self._store.write(f"results/{self._plan.hash}", self._id.encode())
+        self._move(State.SUCCEEDED, exit_code=0, release=name)
+
+    # The run's folder
+
+    @property
+    def _state(self) -> State:
+        return self._load().state
+
+    def _load(self) -> Run:
+        return runs.load(self._store, self._id)
+
+    def _change(self, **changes: object) -> Run:
+        return runs.update(self._store, self._id, lambda run: run.model_copy(update=changes))
+
+    def _move(self, state: State, **changes: object) -> Run:
+        logger.info("%s: %s", self._id, state)
+        return runs.move(self._store, self._id, state, at_s=time.time(), **changes)
+
+    def _note_end(self, outcome: Outcome) -> None:
+        def ended(run: Run) -> Run:
+            last = run.attempts[-1].model_copy(
+                update={
+                    "ended_at_s": time.time(),
+                    "outcome": outcome.kind,
+                    "exit_code": outcome.code,
+                    "signal": outcome.signal,
+                    "failed_rank": outcome.failed_rank,
+                    "cause": outcome.cause or causes.guess(outcome.last_lines),
+                    "last_lines": outcome.last_lines,
+                }
+            )
+            return run.model_copy(update={"attempts": (*run.attempts[:-1], last)})
+
+        runs.update(self._store, self._id, ended)
+
+    def _end(self, state: State, error: PushtrainError, *, code: int) -> None:
+        logger.info("%s: %s: %s", self._id, state, error)
+        self._move(state, reason=str(error), tip=error.tip, exit_code=code)
+
+    def _say(self, sentence: str) -> None:
+        logger.info("%s: %s", self._id, sentence)
+
+    def _clean(self) -> None:
+        """Leave nothing of the run on this machine but what is in the store."""
+        self._engine.sweep(self._id)
+        self._drop_mirror()
+        shutil.rmtree(self._home / "scratch" / self._id, ignore_errors=True)
+
+
+    def _drop_mirror(self) -> None:
+        try:
+            self._store.read(runs.key(self._id, "outputs.json"))
+        except NotFound:
+            return  # Nothing was sealed: what was synced is all there is.
+        for key in self._store.keys(runs.key(self._id, "live/")):
+            self._store.delete(key)
+
+
+def main(argv: list[str]) -> int:
+    """Supervise one run to its end. Returns 0, or 75 when another supervisor has it."""
+    parser = argparse.ArgumentParser(prog="pushtrain supervise")
+    parser.add_argument("run")
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("--store", required=True)
+    asked = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    home = Path(os.environ["PUSHTRAIN_HOME"])
+    with held(home / "scratch" / asked.run / "supervisor.lock", wait_s=LOCK_WAIT_S) as mine:
+        if not mine:
+            logger.error("%s has a supervisor already", asked.run)
+            return 75
+        with Watch(open_store(asked.store), asked.run) as watch:
+            Supervision(asked.run, engine=asked.engine, store=asked.store, home=home, watch=watch).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
