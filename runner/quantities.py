@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 
 _DURATION_UNITS_S = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[wdhms])+", re.ASCII)
@@ -127,13 +128,12 @@ def format_duration(seconds: float) -> str:
     if seconds < 59.95:
         digits = 2 if seconds < 0.995 else 1
         return f"{seconds:.{digits}f}".rstrip("0").rstrip(".") + "s"
-    whole = round(seconds)
-    units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]
-    largest = next(i for i, (_, length_s) in enumerate(units) if whole >= length_s)
-    (first, first_s), (second, second_s) = units[largest], units[largest + 1]
-    whole = round(whole / second_s) * second_s
-    rest = whole % first_s // second_s
-    return f"{whole // first_s}{first}" + (f"{rest}{second}" if rest else "")
+    for (large, large_s), (small, small_s) in pairwise((("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))):
+        whole = round(seconds / small_s) * small_s
+        if whole >= large_s:
+            rest = whole % large_s // small_s
+            return f"{whole // large_s}{large}" + (f"{rest}{small}" if rest else "")
+    return f"{seconds:.0f}s"
 
 
 def format_size(size_bytes: int) -> str:

@@ -49,7 +49,7 @@ def _loosen(properties: dict[str, Any]) -> None:
     distribution = properties["distribution"]
     members = distribution.pop("oneOf")
     distribution.pop("discriminator")
-    distribution["anyOf"] = [*members, {"enum": ["none", "mpi", "tensorflow", "torch", "jax"]}]
+    distribution["anyOf"] = [*members, {"enum": ["none", "mpi", "tensorflow", "torch", "jax", None]}]
     for section in properties.values():
         if "$ref" in section:
             section["anyOf"] = [{"$ref": section.pop("$ref")}, {"type": "null"}]

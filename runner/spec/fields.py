@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -171,6 +171,10 @@ Bytes = Annotated[int, PlainValidator(_positive_size), _SIZE_SCHEMA]
 GpuField = Annotated[Gpu, PlainValidator(_gpu), PlainSerializer(str), _GPU_SCHEMA]
 
 
+# Beside a plain validator pydantic would dump by the annotated type, and warn of a tuple dumped as a list.
+AS_IT_IS = PlainSerializer(lambda value: value)
+
+
 def _packages(suffixes: tuple[str, ...], file: str) -> Callable[[object], str | tuple[str, ...]]:
     """One reader for `pip` and `conda`: a file's path, or a list of packages."""
 
@@ -204,12 +208,16 @@ def _packages_schema(suffixes: tuple[str, ...]) -> WithJsonSchema:
 
 
 PipPackages = Annotated[
-    Any,
+    str | tuple[str, ...],
     PlainValidator(_packages(_REQUIREMENT_FILES, "requirements.txt")),
+    AS_IT_IS,
     _packages_schema(_REQUIREMENT_FILES),
 ]
 CondaPackages = Annotated[
-    Any, PlainValidator(_packages(_CONDA_FILES, "environment.yml")), _packages_schema(_CONDA_FILES)
+    str | tuple[str, ...],
+    PlainValidator(_packages(_CONDA_FILES, "environment.yml")),
+    AS_IT_IS,
+    _packages_schema(_CONDA_FILES),
 ]
 
 Positive = Annotated[float, Field(gt=0)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from runner.document import closest
 from runner.quantities import MalformedError, Value, format_value, shown
+from runner.spec.fields import AS_IT_IS
 from runner.spec.section import Section
 
 Type = Literal["number", "integer", "string", "boolean", "choice"]
@@ -39,10 +40,11 @@ def _options(value: object) -> tuple[Value, ...]:
     return tuple(_scalar(option) for option in value)
 
 
-Scalar = Annotated[Any, PlainValidator(_scalar), _SCALAR]
+Scalar = Annotated[Value, PlainValidator(_scalar), AS_IT_IS, _SCALAR]
 Options = Annotated[
-    Any,
+    tuple[Value, ...],
     PlainValidator(_options),
+    AS_IT_IS,
     WithJsonSchema({"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1}),
 ]
 

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 from runner.quantities import MalformedError, format_value, shown
 from runner.spec.fields import (
@@ -79,6 +87,11 @@ class Triggers(Section):
             return data
         empty: dict[str, object] = {"push": {}, "comment": {}, "dispatch": True}
         return {name: empty.get(name) if value is None else value for name, value in data.items()}
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Only what is set: `push: null` would be read as a push to any branch."""
+        return {name: value for name, value in dump(self).items() if value is not None}
 
 
 class DatasetSpec(Section):
