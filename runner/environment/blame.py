@@ -1,4 +1,4 @@
-"""The output of uv, apt or a build that failed -> the package and the line to change, and a few lines of reason."""
+"""Output of a failed uv, apt or build -> the package and line to change, and a few lines of reason."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from runner.errors import EnvironmentFailed
 _REASON_LINES = 3
 _MAX_NAMED = 3
 _BUILDKIT = re.compile(r"^#\d+ (?:\d+\.\d+ )?")
-_UV_ERROR = re.compile(r"^\s*(?:error:|×)\s*(?P<text>.+)")
+_UV_ERROR = re.compile(r"^\s*(?:error:|\u00d7)\s*(?P<text>.+)")
 _UV_CAUSE = re.compile(r"^\s*(?:cause:|[├╰]─▶)\s*(?P<text>.+)")
 _APT = re.compile(
-    r"^E: (?:Unable to locate package|Version '.*?' for|Package '|Couldn't find any package by \w+) ?'?(?P<name>[^\s']+)"
+    r"^E: (?:Unable to locate package|Version '.*?' for|Package|Couldn't find any package by \w+)"
+    r" '?(?P<name>[^\s']+)"
 )
 _FIRST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TIPS = (
@@ -73,7 +74,7 @@ def _uv_reason(lines: Sequence[str]) -> list[str]:
 
 
 def _causes(lines: Sequence[str]) -> Iterator[str]:
-    """uv's causes, continued lines joined; of a traceback below them the last line, which holds the reason."""
+    """uv's causes, continued lines joined; of a traceback below them the last line, which has the reason."""
     cause = ""
     for number, line in enumerate(lines):
         if "[stderr]" in line or "--- stderr" in line:
@@ -100,7 +101,7 @@ def _last_of_block(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _guilty(text: str, origins: Sequence[Origin]) -> list[Origin]:
-    """Ours that uv says we require; else those it names at all. The last place wins where a line stands twice."""
+    """The lines that uv says we require; else those it names at all."""
     lowered = canonical_text(text)
     required = lowered.partition("you require")[2]
     for part in (required, lowered):

@@ -41,8 +41,8 @@ def find_builder(environ: Mapping[str, str]) -> Builder:
     found = f"{clients[0]} has no buildx plugin" if clients else "there is no docker command on PATH"
     raise EngineError(
         f"Docker cannot build images here: {found}",
-        tip="sudo apt-get install docker-buildx-plugin (docker.com) or docker-buildx (Ubuntu, Debian 13) or docker.io "
-        "(Debian 12)",
+        tip="sudo apt-get install docker.io on Debian 12, docker-buildx on Debian 13 or Ubuntu, "
+        "docker-buildx-plugin with Docker's own packages",
     )
 
 

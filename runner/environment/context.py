@@ -38,7 +38,7 @@ def files(folder: Path) -> tuple[tuple[str, str], ...]:
 
 
 def stage(folder: Path, listed: tuple[tuple[str, str], ...], *, to: Path) -> None:
-    """Copy exactly the listed files. Raises EnvironmentFailed where one is not what it was when it was listed."""
+    """Copy exactly the listed files. Raises EnvironmentFailed where one has changed since."""
     for name, digest in listed:
         target = to / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Ingredients -> the text of a Dockerfile; and of a user's Dockerfile: the images that it starts from. Pure."""
+"""Ingredients -> the text of a Dockerfile; a user's Dockerfile -> the images it starts from. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ARG = re.compile(r"ARG\s+(?P<name>\w+)=(?P<value>\S+)\s*$", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Ingredients:
-    """What goes into a generated Dockerfile; `source` is what FROM names: the base, by its digest where it has one."""
+    """What goes into a generated Dockerfile; `source` is the base as FROM names it, by digest if it can."""
 
     base: str
     source: str
@@ -40,7 +40,7 @@ class Ingredients:
 
 
 def generate(ingredients: Ingredients) -> str:
-    """A Dockerfile for any BuildKit since Docker 20.10: no `# syntax=` line (it would be fetched), no heredocs."""
+    """A Dockerfile for Docker 20.10 and later: no `# syntax=` line (it would be fetched), no heredocs."""
     steps = [f"# {ingredients.base}\nFROM {ingredients.source}\nUSER root"]
     if ingredients.apt:
         steps.append(_apt(ingredients))

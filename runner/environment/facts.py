@@ -49,7 +49,7 @@ def docker_facts(references: Iterable[str]) -> DockerFacts:
 
 
 def base_digest(reference: str) -> str:
-    """`sha256:…` of an image: that of its registry, or its id where it was only ever made here. Raises as above."""
+    """`sha256:…` of an image: its registry's, or its id if it was only ever made here. Raises as above."""
     return find_base(reference).digest
 
 
@@ -74,7 +74,7 @@ def local_image(reference: str) -> str | None:
 
 
 def local_digest(reference: str) -> str | None:
-    """The registry's digest of an image that is here and was pulled from or pushed to that repository, else None."""
+    """The digest in its registry of an image that is here; None if it was neither pulled nor pushed."""
     found = _inspect(reference)
     digests = (found or {}).get("RepoDigests")
     prefix = f"{repository(reference)}@"

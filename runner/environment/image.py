@@ -146,7 +146,7 @@ def _docker_build(
 
 
 def _stage(recipe: Recipe, folder: Path, to: Path) -> None:
-    """What the build may see. A generated Dockerfile mounts uv from here, so that a base needs Python but no pip."""
+    """What the build may see. A generated Dockerfile mounts uv from here: a base needs Python, not pip."""
     if recipe.dockerfile_path is not None:
         context.stage(folder, recipe.context, to=to)
         return
@@ -204,7 +204,7 @@ _KNOWN = (
 
 
 def failed_step(lines: Sequence[str]) -> tuple[str, list[str]]:
-    """The instruction that failed and what it printed, by BuildKit's numbers; both empty where it names none."""
+    """The instruction that failed and what it printed; both empty where BuildKit names none."""
     failed = next((match[1] for line in lines if (match := _STEP_ERROR.match(line))), None)
     if failed is None:
         return "", []

@@ -44,7 +44,7 @@ def find_python(version: str | None) -> Interpreter:
     if not asked:
         raise EnvironmentFailed(
             f"Python {version} is not installed on this machine",
-            tip=f"uv python install {version}, or take another version in environment.base or environment.python",
+            tip=f"uv python install {version}, or take another version in environment.base or .python",
         )
     return Interpreter(version=asked, path=found)
 
@@ -60,7 +60,7 @@ def uv() -> str:
 
 
 def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What uv is started with: `environ` with pip's index settings in uv's words, and no Python downloaded."""
+    """What uv is started with: `environ`, pip's index settings in uv's words, and no Python downloaded."""
     passed = {name: value for name, value in environ.items() if not name.startswith(_INSIDE)}
     for theirs, ours in _PIP_VARIABLES.items():
         if value := environ.get(theirs):

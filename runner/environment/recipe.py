@@ -1,4 +1,4 @@
-"""EnvironmentSpec + the files it names + facts of the machine -> Recipe: everything that decides an environment."""
+"""EnvironmentSpec + the files it names + facts of the machine -> Recipe: all that decides an environment."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def image_recipe(spec: EnvironmentSpec, folder: Path, *, train_file: str, docker
 
 
 def bases(spec: EnvironmentSpec, folder: Path, *, train_file: str) -> tuple[str, ...]:
-    """The images that `spec` starts from, in the order of its Dockerfile: what `docker_facts` has to look up."""
+    """The images that `spec` starts from, in their order: what `docker_facts` has to look up."""
     if spec.image is not None:
         return (spec.image,)
     if spec.dockerfile is not None:

@@ -24,7 +24,7 @@ _MAX_FILES = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """Requirement and constraint lines in the order in which pip reads them; comments and includes are gone."""
+    """Requirement and constraint lines in pip's order of reading; comments and includes are gone."""
 
     lines: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
@@ -116,5 +116,5 @@ def _refuse_local(line: _Line) -> None:
     if is_local:
         raise PlanError(
             f"{line.where}: {line.text!r} is a local package; the source is not part of the environment",
-            tip="import the code from the source folder, which the training runs in, or name a published package",
+            tip="import it from the source folder, which the training runs in, or name a published package",
         )

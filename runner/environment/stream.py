@@ -11,7 +11,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A process that ended: exit code (negative: the signal) and its last lines, stdout and stderr together."""
+    """A process that ended: exit code (negative: the signal) and its last lines, of stdout and stderr."""
 
     code: int
     lines: tuple[str, ...]

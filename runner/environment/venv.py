@@ -150,7 +150,7 @@ def _require_apt(recipe: Recipe) -> None:
 
 
 def missing_apt(packages: Sequence[str]) -> tuple[str, ...]:
-    """Those of `packages` that dpkg has neither installed nor provided by another; none where there is no dpkg."""
+    """Those of `packages` that are neither installed nor provided by another; none without dpkg."""
     installed = _installed()
     return tuple(
         name for name in packages if installed is not None and re.split("[=/:]", name)[0] not in installed
