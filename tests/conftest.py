@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite. Those of a session stand here: imported by two folders they would start twice."""
+"""Fixtures of the whole suite: imported by two folders, those of a session would start twice."""
 
 from tests.fixtures.docker import base_image, docker_engine, registry
 

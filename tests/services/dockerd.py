@@ -58,7 +58,7 @@ def docker_daemon(cache: Path) -> Iterator[DockerEngine]:
         argv = _argv(engine, slot, bridge)
         ready = lambda: _answers(engine.socket)  # noqa: E731
         stack.enter_context(
-    """Runs a daemon on a free slot of `cache`, empty of containers, networks and all images but bases."""
+            # The daemon holds the lock too: a slot is not free before that of a killed session has ended.
             running(argv, log=folder / "dockerd.log", ready=ready, pass_fds=(lock.fileno(),))
         )
         _empty(engine)
