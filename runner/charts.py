@@ -121,7 +121,7 @@ def _y_axis(lines: Sequence[_Line], height: int) -> _Axis:
     if lowest == highest:
         room = abs(lowest) / 10 or 1.0
         lowest, highest = lowest - room, highest + room
-    step = _round_step((highest - lowest) / max(2, min(4, height // 3)), smallest=0.0)
+    step = _round_step((highest - lowest) / max(2, min(5, (height - 2) // 2)), smallest=0.0)
     first, last = math.floor(lowest / step), math.ceil(highest / step)
     ticks = tuple(count * step for count in range(first, last + 1))
     if len(set(ticks)) < 2:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runner.errors import Conflict, ModelError
 from runner.models.registry import check_name, find, require_model, suggestion
-from runner.models.version import STRICT
+from runner.models.version import STRICT, valid_name
 from runner.store import Store
 
 logger = logging.getLogger(__name__)
@@ -122,6 +122,8 @@ def _lost(winner: Promotion, again: str) -> ModelError:
 
 
 def _latest(store: Store, name: str, stage: str) -> Promotion | None:
+    if not valid_name(stage):
+        return None
     folder = f"models/{name}/stages/{stage}"
     numbers = (child.removesuffix(".json") for child in store.children(folder))
     n = max((int(number) for number in numbers if number.isdecimal()), default=0)
