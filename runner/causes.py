@@ -45,7 +45,9 @@ def check(attempt: Attempt) -> None:
         case "cancelled":
             raise Cancelled("cancelled; outputs so far are kept")
         case "timeout":
-            raise TimedOut(attempt.cause, tip="raise the limit below `timeout:` of train.yml, or set `retry:`")
+            raise TimedOut(
+                attempt.cause, tip="raise the limit below `timeout:` of train.yml, or set `retry:`"
+            )
         case "lost":
             raise TrainingFailed(attempt.cause, code=EngineError.exit_code, tip="pushtrain run --fresh")
     end = f"was ended by {attempt.signal}" if attempt.signal else f"ended with exit code {attempt.exit_code}"

@@ -59,11 +59,15 @@ def _training(commands: Commands) -> None:  # type: ignore[valid-type]  # as abo
         ("run", "run:run", "train: prepare, run, follow, keep the outputs, register the model"),
     ):
         made = _command(commands, name, target, summary)
-        made.add_argument("folder", nargs="?", default=".", help="the folder of train.yml (default: this one)")
+        made.add_argument(
+            "folder", nargs="?", default=".", help="the folder of train.yml (default: this one)"
+        )
         if name != "init":
             made.add_argument("-f", "--file", default="train.yml", help="another name for train.yml")
         if name in ("plan", "run"):
-            made.add_argument("-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="set an input")
+            made.add_argument(
+                "-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="set an input"
+            )
             made.add_argument("--engine", help="local (a cached venv) or docker (an image)")
         if name == "plan":
             made.add_argument("--json", action="store_true", help="print the whole plan as JSON")
@@ -103,7 +107,10 @@ def _runs(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
 def _models(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
     made = _command(commands, "models", "models:listing", "list registered models; show or download one")
     below = made.add_subparsers(metavar="{show,download}")
-    for name, summary in (("show", "files, lineage and stages"), ("download", "copy its files here, verified")):
+    for name, summary in (
+        ("show", "files, lineage and stages"),
+        ("download", "copy its files here, verified"),
+    ):
         each = _command(below, name, f"models:{name}", summary)
         each.add_argument("model", metavar="NAME[@VERSION|#STAGE]")
         if name == "download":
@@ -123,10 +130,16 @@ def _models(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
 
 def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
     made = _command(commands, "data", "setup:data", "list registered data sets, or register one")
-    made.add_argument("add", nargs="*", metavar="add NAME PATH", help="register PATH as the next version of NAME")
-    made = _command(commands, "gc", "gc:collect", "remove old environments, sources and blobs that nothing refers to")
+    made.add_argument(
+        "add", nargs="*", metavar="add NAME PATH", help="register PATH as the next version of NAME"
+    )
+    made = _command(
+        commands, "gc", "gc:collect", "remove old environments, sources and blobs that nothing refers to"
+    )
     made.add_argument("--yes", action="store_true", help="remove; without it, only say what would be removed")
-    made.add_argument("--older-than", default="30d", help="environments and images unused for so long (default: 30d)")
+    made.add_argument(
+        "--older-than", default="30d", help="environments and images unused for so long (default: 30d)"
+    )
     made = _command(commands, "schema", "setup:schema", "print the JSON Schema of train.yml, for editors")
 
 

@@ -97,7 +97,9 @@ def _lines(rank: int | None, lines: tuple[str, ...]) -> Iterator[Event]:
         yield Lines(rank=rank, lines=lines)
 
 
-def follow(store: Store, run_id: str, *, every_s: float, supervised: Callable[[Run], bool]) -> Iterator[Event]:
+def follow(
+    store: Store, run_id: str, *, every_s: float, supervised: Callable[[Run], bool]
+) -> Iterator[Event]:
     """What happens in the run, until it ended and everything was read. Blocks between events for `every_s`.
 
     `supervised` says whether the run's supervisor lives, as far as this machine can know. Raises EngineError when it

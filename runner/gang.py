@@ -150,7 +150,11 @@ class Gang:
 
     def _on_lost(self, node: int, _: Event) -> None:
         self._lost.add(node)
-        self._fail(Outcome(kind="lost", code=errors.EngineError.exit_code, cause=f"the host process of node {node} died"))
+        self._fail(
+            Outcome(
+                kind="lost", code=errors.EngineError.exit_code, cause=f"the host process of node {node} died"
+            )
+        )
 
     # Ends
 
@@ -159,10 +163,14 @@ class Gang:
             return
         run_s, silence_s = self._limits.run_s, self._limits.silence_s
         if run_s is not None and time.monotonic() - self._running_since_s > run_s:
-            self._fail(Outcome(kind="timeout", code=75, cause=f"timeout.run: it ran for more than {run_s:g} s"))
+            self._fail(
+                Outcome(kind="timeout", code=75, cause=f"timeout.run: it ran for more than {run_s:g} s")
+            )
         silent_s = min(self._silent_s.values(), default=0.0)
         if silence_s is not None and silent_s > silence_s:
-            self._fail(Outcome(kind="timeout", code=75, cause=f"timeout.silence: no output for {silent_s:.0f} s"))
+            self._fail(
+                Outcome(kind="timeout", code=75, cause=f"timeout.silence: no output for {silent_s:.0f} s")
+            )
 
     def _check_interrupts(self) -> None:
         how = self._interrupts.how

@@ -69,7 +69,9 @@ class Hosts:
             try:
                 node, event = self.inbox.get(timeout=max(0.0, deadline_s - time.monotonic()))
             except queue.Empty:
-                raise EngineError(f"outputs were not sealed within {timeout_s:g} s", tip="pushtrain resume") from None
+                raise EngineError(
+                    f"outputs were not sealed within {timeout_s:g} s", tip="pushtrain resume"
+                ) from None
             if event["event"] == "sealed":
                 sealed[node] = event["manifest"]
             elif event["event"] == "error":

@@ -88,7 +88,10 @@ def live_prefix(run_id: str, node: int) -> str:
 
 def environment(plan: Plan) -> dict[str, tuple[tuple[str, str], ...]]:
     """`env:` of train.yml: each value as pieces, `("text", …)` as it is and `("variable", NAME)` known on the host."""
-    return {name: _pieces(placeholders.bind(placeholders.parse(text), plan.inputs)) for name, text in plan.env.items()}
+    return {
+        name: _pieces(placeholders.bind(placeholders.parse(text), plan.inputs))
+        for name, text in plan.env.items()
+    }
 
 
 def _pieces(parts: tuple[placeholders.Part, ...]) -> tuple[tuple[str, str], ...]:

@@ -80,7 +80,8 @@ def _load(path: Path, folder: Path) -> Spec:
     if not path.is_file():
         others = sorted(p.name for p in folder.glob("*.y*ml"))
         raise UsageError(
-            f"there is no {path.name} in {folder}" + (f"; there is {', '.join(others[:5])}" if others else ""),
+            f"there is no {path.name} in {folder}"
+            + (f"; there is {', '.join(others[:5])}" if others else ""),
             tip=f"pushtrain init {folder}",
         )
     return spec.load(path)
@@ -96,7 +97,13 @@ def _recipe(found: Spec, folder: Path, engine: Engine, *, train_file: str) -> Re
 def _datasets(shop: Workshop, found: Spec, folder: Path) -> tuple[datasets.Dataset, ...]:
     return tuple(
         datasets.resolve(
-            name, wanted.source, wanted.mode, wanted.digest, folder=folder, store=shop.store, cache=shop.home / "cache"
+            name,
+            wanted.source,
+            wanted.mode,
+            wanted.digest,
+            folder=folder,
+            store=shop.store,
+            cache=shop.home / "cache",
         )
         for name, wanted in sorted(found.datasets.items())
     )
@@ -158,4 +165,14 @@ def to_json(planned: Planned) -> str:
     return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False)
 
 
-__all__ = ["Planned", "SpecError", "Workshop", "finished", "make_plan", "plan_of", "resume", "submit", "supervised"]
+__all__ = [
+    "Planned",
+    "SpecError",
+    "Workshop",
+    "finished",
+    "make_plan",
+    "plan_of",
+    "resume",
+    "submit",
+    "supervised",
+]

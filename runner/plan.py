@@ -178,7 +178,9 @@ def decide(
         distribution=spec.distribution.type,
         shm_bytes=spec.resources.shm_bytes or DEFAULT_SHM_BYTES,
         datasets=datasets,
-        folders=Folders(outputs=spec.outputs.path, logs=spec.outputs.logs, checkpoints=spec.outputs.checkpoints),
+        folders=Folders(
+            outputs=spec.outputs.path, logs=spec.outputs.logs, checkpoints=spec.outputs.checkpoints
+        ),
         gate=_gate(spec),
         limits=Limits(
             queue_s=spec.timeout.queue_s,
@@ -256,7 +258,9 @@ def _release(spec: Spec, branch: str | None) -> tuple[PlannedRelease | None, tup
         return None, ()
     wanted = release.when.branch
     if wanted is not None and wanted != branch:
-        return None, (f"no release: train.yml releases from branch {wanted}, this is {branch or 'no branch'}",)
+        return None, (
+            f"no release: train.yml releases from branch {wanted}, this is {branch or 'no branch'}",
+        )
     planned = PlannedRelease(
         model=release.model,
         path=release.path,

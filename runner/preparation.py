@@ -28,7 +28,14 @@ class Prepared:
 
 
 def prepare(
-    plan: Plan, *, run_id: str, folder: Path, store: Store, home: Path, registry: str | None, secrets: Mapping[str, str]
+    plan: Plan,
+    *,
+    run_id: str,
+    folder: Path,
+    store: Store,
+    home: Path,
+    registry: str | None,
+    secrets: Mapping[str, str],
 ) -> Prepared:
     """Make the environment or find it. Quick where it is there already; safe to repeat.
 

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from runner.manifest import Manifest
     from runner.plan import Plan, PlannedRelease
     from runner.store import Store
-    from runner.manifest import Manifest
 
 
-def register(store: Store, plan: Plan, run: runs.Run, manifest: Manifest, *, venv: Path | None) -> models.Version:
+def register(
+    store: Store, plan: Plan, run: runs.Run, manifest: Manifest, *, venv: Path | None
+) -> models.Version:
     """Register the model version. Repeating it for the same run returns the same version. Raises ModelError."""
     assert plan.release is not None
     release = plan.release

@@ -219,7 +219,9 @@ def listing(
         except RunNotFound:
             continue
         wanted = (state, branch, model)
-        if all(w is None or w == has for w, has in zip(wanted, (run.state, run.branch, run.model), strict=True)):
+        if all(
+            w is None or w == has for w, has in zip(wanted, (run.state, run.branch, run.model), strict=True)
+        ):
             yield run
 
 

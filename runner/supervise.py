@@ -23,12 +23,13 @@ from runner.gang import Gang, Outcome
 from runner.hosts import Hosts
 from runner.interrupts import Watch
 from runner.lock import held
+from runner.manifest import Manifest
 from runner.place import Reservation, Slot
 from runner.runs import Attempt, State
 from runner.store import open_store
-from runner.manifest import Manifest
 
 if TYPE_CHECKING:
+    from runner.host.job import Job
     from runner.preparation import Prepared
     from runner.runs import Run
     from runner.store import Store
@@ -167,9 +168,14 @@ class Supervision:
         since_s = time.monotonic()
         while (reservation := self._engine.reserve(gang, run_id=self._id)) is None:
             wanted = gang.nodes * gang.gpus_per_node
-            self._move(State.WAITING, reason=f"waits for {wanted} GPUs, {self._engine.queued(self._id) or 'none free'}")
+            self._move(
+                State.WAITING,
+                reason=f"waits for {wanted} GPUs, {self._engine.queued(self._id) or 'none free'}",
+            )
             if limit_s is not None and time.monotonic() - since_s > limit_s:
-                raise TimedOut(f"timeout.queue: no free GPUs within {limit_s:g} s", tip="pushtrain runs --state running")
+                raise TimedOut(
+                    f"timeout.queue: no free GPUs within {limit_s:g} s", tip="pushtrain runs --state running"
+                )
             time.sleep(RESERVE_EVERY_S)
         return reservation
 
@@ -177,9 +183,11 @@ class Supervision:
         per_node = self._plan.gang.processes_per_node
         ranks = {n: frozenset(range(n * per_node, (n + 1) * per_node)) for n in range(self._plan.gang.nodes)}
         hosts = self._hosts
-        return Gang(hosts.channels, hosts.inbox, ranks=ranks, limits=self._plan.limits, interrupts=self._watch)
+        return Gang(
+            hosts.channels, hosts.inbox, ranks=ranks, limits=self._plan.limits, interrupts=self._watch
+        )
 
-    def _jobs(self, reservation: Reservation, prepared: Prepared | None, *, attempt: int) -> dict[int, jobs.Job]:
+    def _jobs(self, reservation: Reservation, prepared: Prepared | None, *, attempt: int) -> dict[int, Job]:
         return jobs.jobs(
             self._plan,
             reservation,
@@ -199,7 +207,9 @@ class Supervision:
         lost = outcome.kind == "lost" and "node-lost" in retries.on
         wanted = lost or (outcome.kind == "failed" and outcome.code in retries.exit_codes)
         if wanted and len(attempts) <= retries.max:
-            self._say(f"attempt {len(attempts)} {outcome.kind} ({outcome.cause or outcome.code}): starting again")
+            self._say(
+                f"attempt {len(attempts)} {outcome.kind} ({outcome.cause or outcome.code}): starting again"
+            )
             return True
         return False
 
@@ -213,7 +223,9 @@ class Supervision:
         except NotFound:
             self._move(State.COLLECTING, reason="")
         nodes = range(self._plan.gang.nodes)
-        here = Reservation(slots=tuple(Slot(node_rank=n, host="", address="127.0.0.1", gpus=()) for n in nodes))
+        here = Reservation(
+            slots=tuple(Slot(node_rank=n, host="", address="127.0.0.1", gpus=()) for n in nodes)
+        )
         told = self._jobs(here, None, attempt=max(2, self._load().attempt))
         idle = {node: replace(job, processes=(), datasets=(), log_keys={}) for node, job in told.items()}
         manifest = collect.manifest(self._hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S))
@@ -233,7 +245,11 @@ class Supervision:
         if self._plan.release is not None:
             from runner import release
 
-            venv = self._home / "envs" / self._plan.environment.key if self._plan.environment.kind == "venv" else None
+            venv = (
+                self._home / "envs" / self._plan.environment.key
+                if self._plan.environment.kind == "venv"
+                else None
+            )
             version = release.register(self._store, self._plan, self._load(), manifest, venv=venv)
             name = f"{version.name}@{version.version}"
         self._store.write(f"results/{self._plan.hash}", self._id.encode())
@@ -284,7 +300,6 @@ class Supervision:
         self._engine.sweep(self._id)
         self._drop_mirror()
         shutil.rmtree(self._home / "scratch" / self._id, ignore_errors=True)
-
 
     def _drop_mirror(self) -> None:
         try:

@@ -19,7 +19,9 @@ def listing(asked: argparse.Namespace) -> int:
     from runner.report import tables
 
     store = workshop(asked).store
-    rows = [(next(iter(models.versions(store, name))), models.stages(store, name)) for name in models.names(store)]
+    rows = [
+        (next(iter(models.versions(store, name))), models.stages(store, name)) for name in models.names(store)
+    ]
     tables.models(console(), rows)
     return 0
 

@@ -52,7 +52,8 @@ def run(asked: argparse.Namespace) -> int:
             done = pipeline.finished(shop.store, planned.plan)
             if done is not None:
                 console().print(
-                    f"\n{done.id} did just this and succeeded; its result follows (--fresh trains anyway)", style="bold"
+                    f"\n{done.id} did just this and succeeded; its result follows (--fresh trains anyway)",
+                    style="bold",
                 )
                 return _summarise(shop, done, planned.plan.notes)
         run_id = pipeline.submit(shop, planned)
@@ -79,7 +80,7 @@ def resume(asked: argparse.Namespace) -> int:
 
 
 def _train_file(asked: argparse.Namespace) -> Path:
-    return Path(asked.folder) / asked.file
+    return Path(asked.folder, asked.file)
 
 
 def _plan(shop: Workshop, asked: argparse.Namespace) -> Planned:

@@ -85,7 +85,9 @@ def files_of(store: Store, run_id: str) -> tuple[tuple[FileEntry, ...], bool]:
     except NotFound:
         listed = manifest.listing(store, live_prefix(run_id, 0))
     entries = (
-        manifest.FileEntry(path=f.path, size_bytes=f.size_bytes, digest=f.digest or "", executable=f.executable)
+        manifest.FileEntry(
+            path=f.path, size_bytes=f.size_bytes, digest=f.digest or "", executable=f.executable
+        )
         for f in listed
     )
     return tuple(entries), False
@@ -109,7 +111,11 @@ def logs(asked: argparse.Namespace) -> int:
     for event in events:
         if isinstance(event, Moved):
             found = event.run
-        if isinstance(event, Lines) and (event.rank is None) == asked.build and asked.rank in (None, event.rank):
+        if (
+            isinstance(event, Lines)
+            and (event.rank is None) == asked.build
+            and asked.rank in (None, event.rank)
+        ):
             prefix = f"[rank {event.rank}] " if found.world_size > 1 and not asked.build else ""
             for line in event.lines:
                 print(prefix + line, flush=True)
@@ -146,7 +152,9 @@ def outputs(asked: argparse.Namespace) -> int:
     if asked.get:
         from runner.commands import transfer
 
-        return transfer.get(shop, found, files, sealed=sealed, path=asked.get[0], destination=Path(asked.get[1]))
+        return transfer.get(
+            shop, found, files, sealed=sealed, path=asked.get[0], destination=Path(asked.get[1])
+        )
     tables.files(console(), files, sealed=sealed)
     return 0
 
@@ -163,7 +171,8 @@ def cancel(asked: argparse.Namespace) -> int:
     runs.request_cancel(shop.store, found.id, how="kill" if asked.kill else "stop")
     if not pipeline.supervised(shop, found):
         raise EngineError(
-            f"nobody supervises {found.id}: it is cancelled when it is taken up", tip=f"pushtrain resume {found.id}"
+            f"nobody supervises {found.id}: it is cancelled when it is taken up",
+            tip=f"pushtrain resume {found.id}",
         )
     deadline_s = time.monotonic() + CANCEL_WITHIN_S
     while not found.state.ended and time.monotonic() < deadline_s:

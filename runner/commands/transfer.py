@@ -64,7 +64,9 @@ class _bar:  # noqa: N801  # a context manager, used as one
 
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
         terminal = Console(stderr=True)
-        self._progress = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+        self._progress = Progress(
+            *columns, console=terminal, transient=True, disable=not terminal.is_terminal
+        )
         self._task = self._progress.add_task("", total=total_bytes)
 
     def __enter__(self) -> Callable[[int], None]:

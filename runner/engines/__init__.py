@@ -38,7 +38,9 @@ class Engine(Protocol):
     def open(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel:
         """A line to the host of this node: the host that still lives, else a new one."""
 
-    def adopt(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel | None:
+    def adopt(
+        self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path
+    ) -> Channel | None:
         """A line to the host of this node if it still lives."""
 
     def sweep(self, run_id: str) -> None:

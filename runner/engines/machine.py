@@ -43,7 +43,16 @@ class Machine:
         scratch.mkdir(parents=True, exist_ok=True)
         with (scratch / "supervisor.log").open("ab") as log:
             subprocess.Popen(
-                [sys.executable, "-m", "runner.supervise", run_id, "--engine", self.name, "--store", self._store],
+                [
+                    sys.executable,
+                    "-m",
+                    "runner.supervise",
+                    run_id,
+                    "--engine",
+                    self.name,
+                    "--store",
+                    self._store,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -82,7 +91,9 @@ class Machine:
             environ=os.environ,
         )
 
-    def adopt(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel | None:
+    def adopt(
+        self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path
+    ) -> Channel | None:
         """A line to the host process that an earlier supervisor left."""
         return channel.adopt(node_rank, inbox, scratch=scratch)
 

@@ -55,7 +55,9 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(f"{what}: {getattr(error, 'explanation', None) or error}", tip="docker info") from error
+        raise EngineError(
+            f"{what}: {getattr(error, 'explanation', None) or error}", tip="docker info"
+        ) from error
 
 
 def owner() -> tuple[int, int]:
@@ -66,7 +68,9 @@ def owner() -> tuple[int, int]:
 class ContainerRank:
     """One rank in one container."""
 
-    def __init__(self, process: Process, container: Container, output: Any, sink: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, process: Process, container: Container, output: Any, sink: Callable[[bytes], None]
+    ) -> None:
         self.process, self._container, self._output, self._sink = process, container, output, sink
 
     def wait(self) -> Exit:
@@ -162,7 +166,11 @@ class ContainerRanks:
             shared = f"container:{self._first.id}"
             return {"network_mode": shared, "ipc_mode": shared}
         name = self._job.hostnames[self._job.node_rank]
-        place: dict[str, Any] = {"hostname": name, "shm_size": self._job.limits.shm_bytes, "ipc_mode": "shareable"}
+        place: dict[str, Any] = {
+            "hostname": name,
+            "shm_size": self._job.limits.shm_bytes,
+            "ipc_mode": "shareable",
+        }
         network = self._job.network
         if network is None:
             return place
@@ -204,7 +212,7 @@ def end_run(run_id: str) -> None:
 
     client = connect()
     with translated("what a run left cannot be listed"):
-        label = {"label": f"{RUN_LABEL}={run_id}"}
+        label: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={run_id}"}
         for container in client.containers.list(all=True, ignore_removed=True, filters=label):
             _remove(container)
         for network in client.networks.list(filters=label):

@@ -59,7 +59,7 @@ def _signal(pids: list[int], signum: int) -> None:
 
 def main(argv: list[str]) -> int:
     """`leash MARK KIND GRACE_S`: wait for the host's end, then end what it ran."""
-    mark, kind, grace_s = argv
+    mark, kind, grace_s = argv[0], argv[1], float(argv[2])
     os.setsid()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)

@@ -35,7 +35,9 @@ class RankFactory(Protocol):
 class LocalRank:
     """A process group; `wait` also reads its output."""
 
-    def __init__(self, process: Process, child: subprocess.Popen[bytes], sink: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, process: Process, child: subprocess.Popen[bytes], sink: Callable[[bytes], None]
+    ) -> None:
         self.process, self._child, self._sink = process, child, sink
 
     def wait(self) -> Exit:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from runner.host.job import Process
+    from runner.launch import Process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,5 +41,3 @@ class Rank(Protocol):
 
     def close(self) -> None:
         """Leave nothing of it behind: stray children, the container. Safe to repeat."""
-
-

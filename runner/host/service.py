@@ -156,7 +156,9 @@ class Service:
         try:
             end = rank.wait()
         except PushtrainError as error:
-            self._inbox.put(("exited", (rank.process.rank, {"code": error.exit_code, "signal": "", "cause": str(error)})))
+            self._inbox.put(
+                ("exited", (rank.process.rank, {"code": error.exit_code, "signal": "", "cause": str(error)}))
+            )
             return
         body = {"code": end.code, "signal": end.signal, "cause": end.cause}
         self._inbox.put(("exited", (rank.process.rank, body)))

@@ -45,7 +45,9 @@ def show(console: Console, sides: Sequence[Side], store: Store, cache: Path) -> 
     for label, values in rows(sides):
         differs = len(set(values)) > 1
         style = "bold" if differs else "dim"
-        table.add_row(Text("≠" if differs else ""), Text(label, style="dim"), *(Text(v, style=style) for v in values))
+        table.add_row(
+            Text("≠" if differs else ""), Text(label, style="dim"), *(Text(v, style=style) for v in values)
+        )
     console.print(table)
     for line in source_diff(sides, store, cache):
         colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
@@ -58,8 +60,9 @@ def rows(sides: Sequence[Side]) -> Iterator[Row]:
     yield "ran for", tuple(format_duration(s.run.seconds_in(State.RUNNING)) for s in sides)
     names = dict.fromkeys(name for s in sides for name in s.plan.inputs)
     for name in names:
-        yield f"inputs.{name}", tuple(
-            format_value(s.plan.inputs[name]) if name in s.plan.inputs else "-" for s in sides
+        yield (
+            f"inputs.{name}",
+            tuple(format_value(s.plan.inputs[name]) if name in s.plan.inputs else "-" for s in sides),
         )
     for name in dict.fromkeys(name for s in sides for name in s.series):
         yield name, tuple(f"{s.series[name].last:.6g}" if name in s.series else "-" for s in sides)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
     from runner.metrics import Point
     from runner.runs import Run
@@ -55,7 +56,7 @@ class Screen:
 
     def _moved(self, run: Run) -> None:
         before, self._run = self._run, run
-        if before is not None and before.state is run.state and before.attempts == run.attempts:
+        if before is not None and before.state is run.state and before.attempt == run.attempt:
             if run.reason and run.reason != before.reason:
                 self._say(f"  {run.reason}")
             return

@@ -36,17 +36,24 @@ def rows(planned: Planned) -> Iterator[tuple[str, str]]:
     if planned.source.changed:
         names = ", ".join(planned.source.changed[:5]) + (" …" if len(planned.source.changed) > 5 else "")
         yield "", f"with uncommitted changes: {names}"
-    yield from (("inputs" if not i else "", f"{n}={format_value(v)}") for i, (n, v) in enumerate(plan.inputs.items()))
+    yield from (
+        ("inputs" if not i else "", f"{n}={format_value(v)}") for i, (n, v) in enumerate(plan.inputs.items())
+    )
     yield "command", plan.argv[-1] if plan.argv[:2] == ("/bin/sh", "-c") else " ".join(plan.argv)
     kind = f"{plan.environment.kind} {plan.environment.key[:12]}"
     yield "environment", kind + (", there already" if planned.environment_present else ", to be made")
     yield "engine", plan.engine
     yield "gang", _gang(plan)
-    yield from (("data" if not i else "", f"{d.name}: {d.source} ({d.digest})") for i, d in enumerate(plan.datasets))
+    yield from (
+        ("data" if not i else "", f"{d.name}: {d.source} ({d.digest})") for i, d in enumerate(plan.datasets)
+    )
     yield from _limits(plan)
     if plan.release is not None:
         release = plan.release
-        yield "release", f"the next {release.bump} version of {release.model} from {release.path} ({release.framework})"
+        yield (
+            "release",
+            f"the next {release.bump} version of {release.model} from {release.path} ({release.framework})",
+        )
     yield from (("note", note) for note in plan.notes)
     yield "hash", plan.hash
 

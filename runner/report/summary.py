@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from runner.manifest import FileEntry
     from runner.metrics import Series
     from runner.runs import Run
-    from runner.manifest import FileEntry
 
 _MARKS = {State.SUCCEEDED: ("✓", "green"), State.FAILED: ("✗", "red"), State.CANCELLED: ("■", "yellow")}
 

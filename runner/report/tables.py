@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from runner.manifest import FileEntry
     from runner.models import Promotion, Version
@@ -29,7 +30,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _cell(text: object, style: str = "") -> object:
+def _cell(text: object, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(str(text), style=style)
@@ -67,7 +68,9 @@ def files(console: Console, shown: Sequence[FileEntry], *, sealed: bool) -> None
     table = _table("size", "path", "digest")
     for entry in shown:
         table.add_row(
-            _cell(format_size(entry.size_bytes)), _cell(entry.path), _cell(entry.digest[:19] or "growing", "dim")
+            _cell(format_size(entry.size_bytes)),
+            _cell(entry.path),
+            _cell(entry.digest[:19] or "growing", "dim"),
         )
     console.print(table)
     if not sealed:
@@ -107,7 +110,10 @@ def model(
         ("commit", (lineage.commit or "none") + (", with uncommitted changes" if lineage.dirty else "")),
         ("branch", lineage.branch or "-"),
         ("plan", lineage.plan_hash),
-        ("environment", f"{lineage.environment.kind} {lineage.environment.digest or lineage.environment.key}"),
+        (
+            "environment",
+            f"{lineage.environment.kind} {lineage.environment.digest or lineage.environment.key}",
+        ),
         ("inputs", " ".join(f"{n}={format_value(v)}" for n, v in lineage.inputs.items()) or "-"),
         ("metrics", " ".join(f"{n}={v:.6g}" for n, v in lineage.metrics.items()) or "-"),
         ("data", " ".join(f"{d.name}={d.digest}" for d in lineage.data) or "-"),
