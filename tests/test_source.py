@@ -265,6 +265,16 @@ def test_the_content_of_a_git_lfs_file_travels_instead_of_its_pointer(
     assert (place / "weights.h5").read_bytes() == b"weights"
 
 
+def test_other_content_of_the_same_length_is_not_taken_for_a_git_lfs_file(repo: Path, store: Store) -> None:
+    commit(repo, {"weights.h5": pointer(b"weights")})
+    digest = hashlib.sha256(b"weights").hexdigest()
+    kept = repo / ".git" / "lfs" / "objects" / digest[:2] / digest[2:4]
+    kept.mkdir(parents=True)
+    (kept / digest).write_bytes(b"damaged")
+    with pytest.raises(SourceError, match="git-lfs files are not here"):
+        packed(repo, store)
+
+
 def test_the_trees_used_last_are_kept_and_others_removed(repo: Path, store: Store, cache: Path) -> None:
     places = []
     for number in range(4):

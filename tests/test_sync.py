@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner import sync
-from runner.errors import Corrupt, NotFound, StoreError
+from runner.errors import Conflict, Corrupt, NotFound, StoreError
 from runner.store import Blob, Progress, Store, open_store
 from runner.store.directory import DirectoryStore
 from runner.sync import FileEntry, Manifest, Mirror
@@ -37,6 +37,12 @@ class WatchedStore(DirectoryStore):
         super().__init__(root)
         self.sent: list[str] = []
         self.before_file: Callable[[str], None] = lambda _: None
+        self.before_blob: Callable[[Path], None] = lambda _: None
+        self.document_takes: Callable[[], None] = lambda: None
+
+    def write(self, key: str, data: bytes) -> str:
+        self.document_takes()
+        return super().write(key, data)
 
     def put_file(self, key: str, path: Path, *, progress: Progress | None = None) -> Blob:
         self.before_file(key)
@@ -48,6 +54,7 @@ class WatchedStore(DirectoryStore):
         super().append(key, data, offset=offset)
 
     def put_blob(self, path: Path, *, digest: str | None = None, progress: Progress | None = None) -> Blob:
+        self.before_blob(path)
         self.sent.append(f"blob {path.name}")
         return super().put_blob(path, digest=digest, progress=progress)
 
@@ -173,6 +180,51 @@ def test_a_file_that_vanishes_while_it_is_sent_is_no_error(
     store.before_file = lambda _: (work / "outputs" / "model" / "weights").unlink()
     assert mirror.sync().files == 1
     assert "outputs/model/weights" not in {each.path for each in sync.listing(store, PREFIX)}
+
+
+def test_a_file_that_is_rewritten_while_it_is_sent_is_sent_by_the_next_sync(
+    mirror: Mirror, store: WatchedStore, work: Path, tmp_path: Path
+) -> None:
+    def rewrite(key: str) -> None:
+        raise Conflict(f"{key} was changed while it was being stored")
+
+    store.before_file = rewrite
+    assert mirror.sync().files == 1
+    store.before_file = lambda _: None
+    assert mirror.sync().files == 1
+    assert restored(store, tmp_path / "next") == contents(work)
+
+
+def test_a_log_that_somebody_else_deleted_from_the_store_is_sent_again(
+    mirror: Mirror, store: WatchedStore, work: Path
+) -> None:
+    mirror.sync()
+    store.delete(f"{PREFIX}logs/rank0.log")
+    with (work / "logs" / "rank0.log").open("ab") as log:
+        log.write(b"two\n")
+    mirror.sync()
+    mirror.sync()
+    assert store.tail(f"{PREFIX}logs/rank0.log", offset=0) == b"one\ntwo\n"
+
+
+def test_the_list_of_files_rests_too_but_is_written_before_sealing_moves_them(
+    mirror: Mirror, store: WatchedStore, work: Path, clock: Clock, tmp_path: Path
+) -> None:
+    mirror.sync()
+    store.document_takes = lambda: setattr(clock, "now_s", clock.now_s + 1.0)
+    (work / "outputs" / "a").write_text("a")
+    mirror.sync()
+    (work / "outputs" / "b").write_text("b")
+    mirror.sync()
+    assert "outputs/b" not in {each.path for each in sync.listing(store, PREFIX)}
+
+    def die(path: Path) -> None:
+        raise StoreError("no answer")
+
+    store.before_blob = die
+    with pytest.raises(StoreError, match="no answer"):
+        mirror.seal()
+    assert restored(store, tmp_path / "next") == contents(work)
 
 
 def test_a_file_that_is_slow_to_send_rests_ten_times_as_long(
