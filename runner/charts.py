@@ -70,15 +70,16 @@ def _lines(series: Sequence[Series], width: int, *, distinct: bool, unicode: boo
 
 
 def _thinned(points: Sequence[tuple[int, float]], buckets: int) -> Iterator[tuple[int, float]]:
-    """The lowest and highest point of each of `buckets` stretches, in order; all where there are few."""
+    """The ends and the extremes of each of `buckets` stretches, in order; all points where there are few."""
     size = math.ceil(len(points) / buckets)
-    if size <= 2:
+    if size <= 4:
         yield from points
         return
     for start in range(0, len(points), size):
         stretch = points[start : start + size]
-        ends = {min(stretch, key=lambda point: point[1]), max(stretch, key=lambda point: point[1])}
-        yield from sorted(ends)
+        lowest = min(stretch, key=lambda point: point[1])
+        highest = max(stretch, key=lambda point: point[1])
+        yield from sorted({stretch[0], lowest, highest, stretch[-1]})
 
 
 def _legend(series: Sequence[Series], lines: Sequence[_Line], *, color: bool) -> str:

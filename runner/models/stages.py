@@ -94,15 +94,12 @@ def rollback(store: Store, name: str, stage: str, *, by: str, at_s: float) -> Pr
 
 
 def _before(store: Store, promotion: Promotion) -> Promotion | None:
-    """The promotion that `promotion` took the stage from, past rollbacks and past the same version."""
-    standing = promotion
-    while True:
-        n = standing.restores or standing.n
-        if n == 1:
-            return None
-        standing = _read(store, promotion, n - 1)
-        if standing.version != promotion.version:
-            return standing if standing.restores is None else _read(store, promotion, standing.restores)
+    """The promotion that the one which counts took the stage from; None where that was the first."""
+    n = promotion.restores or promotion.n
+    if n == 1:
+        return None
+    before = _read(store, promotion, n - 1)
+    return before if before.restores is None else _read(store, promotion, before.restores)
 
 
 def _create(store: Store, promotion: Promotion, again: str) -> Promotion:

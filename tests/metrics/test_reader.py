@@ -122,6 +122,17 @@ class TestTensorBoard:
         assert values(Reader(tmp_path).poll()) == {"loss": (0.5,)}
         assert "checksum" in caplog.text
 
+    def test_a_record_that_is_no_event_is_skipped(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        whole = write_scalars(tmp_path / "whole", 1).read_bytes()
+        header = whole[:12]
+        (size,) = struct.unpack("<Q", header[:8])
+        (tmp_path / "events.out.tfevents.1").write_bytes(header + b"\xff" * size + whole[12 + size :])
+
+        assert set(values(Reader(tmp_path).poll())) == {"loss", "whole/loss"}
+        assert "events.out.tfevents.1: a record is not an event" in caplog.text
+
     @pytest.mark.parametrize(
         ("tensor", "expected"),
         [
@@ -151,6 +162,8 @@ class TestTensorBoard:
         write_value(tmp_path / "a", Summary.Value(tag="a", tensor=vector))
         write_value(tmp_path / "b", Summary.Value(tag="b", tensor=TensorProto(dtype=7, string_val=[b"text"])))
         write_value(tmp_path / "c", histogram)
+        half = TensorProto(dtype=1, tensor_content=b"\0\0")
+        write_value(tmp_path / "d", Summary.Value(tag="d", tensor=half))
 
         assert Reader(tmp_path).poll() == ()
 
