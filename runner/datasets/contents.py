@@ -78,7 +78,8 @@ def contents(path: Path, *, cache: Path | None = None) -> Contents:
     """Return what is in a file or folder, links followed; raises DatasetError for what cannot be read.
 
     With `cache`, a file is read again only where its path, size, time or inode is new. Empty folders within
-    do not count. Raises DatasetError for a folder without files, and for files that change while they are read.
+    do not count. Raises DatasetError for a folder without files, and for files that change
+    while they are read.
     """
     found = list(listed(path))
     memory = cache / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json" if cache else None

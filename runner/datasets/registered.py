@@ -99,7 +99,7 @@ class Registered:
         )
 
     def bring(self, dataset: Dataset, folder: Path, *, progress: Progress) -> None:
-        """See Backend.bring; the store verifies every blob, and what an earlier fetch left is not brought again."""
+        """See Backend.bring; the store verifies every blob. What an earlier fetch left is kept."""
         version = _named(self._store, dataset.source)
         if version.digest != dataset.digest:
             raise changed(dataset.source, found=version.digest, pinned=dataset.digest)

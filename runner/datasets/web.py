@@ -27,7 +27,7 @@ _HEAD_REFUSED = frozenset({403, 405, 501})
 Sleep = Callable[[float], None]
 
 
-class _Unfinished(Exception):  # noqa: N818 - it is no failure yet
+class _Unfinished(Exception):
     """An attempt that may be made again."""
 
 

@@ -5,7 +5,7 @@ FAKE_GPUS="Tesla V100-SXM2-16GB:2,NVIDIA A100-SXM4-40GB:1/1g.5gb*7"   two whole 
 Empty or not set: no driver. FAKE_GPUS=mismatch: a driver that does not answer.
 """
 
-# ruff: noqa: N801, N802, N818 - the names are NVML's
+# ruff: noqa: N801, N802 - the names are NVML's
 
 from __future__ import annotations
 
