@@ -71,19 +71,14 @@ class Source:
 class Inspection:
     """Git processes that look at a folder; `finish` reads them."""
 
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise SourceError(f"{folder} is no folder", tip="pushtrain run FOLDER")
+    def __init__(self, folder: Path, look: git.Look) -> None:
         self._folder = folder
-        # Two processes share the work: one compares the tracked files, the other looks for untracked ones.
-        self._place = git.start(folder, "rev-parse", "--show-toplevel", "--show-prefix", "HEAD", "HEAD:./")
-        self._tracked = git.start(folder, *_STATUS, "--", ".")
-        self._untracked = git.start(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", ".")
-        self._remote = git.start(folder, "ls-remote", "--get-url")
+        self._look = look
 
     def finish(self) -> Source:
         """Returns the source; blocks until git is done; raises SourceError. To be called once."""
-        answers = [each.finish() for each in (self._place, self._tracked, self._untracked, self._remote)]
+        look = self._look
+        answers = [each.finish() for each in (look.place, look.tracked, look.untracked, look.remote)]
         (missing, place, refusal), tracked, untracked, remote = answers
         if "not a git repository" in refusal:
             return _plain(self._folder)
@@ -99,9 +94,14 @@ class Inspection:
         return _source(layout, state, changed, _url(remote))
 
 
-def begin(folder: Path) -> Inspection:
-    """Starts looking at `folder` and returns at once, so that the caller can do other work meanwhile."""
-    return Inspection(folder)
+def begin(folder: Path, look: git.Look | None = None) -> Inspection:
+    """Starts looking at `folder` and returns at once, so that the caller can do other work meanwhile.
+
+    Who could not even wait for this module to be imported started a `git.Look` of the folder before.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is no folder", tip="pushtrain run FOLDER")
+    return Inspection(folder, look or git.Look(folder))
 
 
 def inspect(folder: Path) -> Source:
@@ -143,9 +143,6 @@ class _State:
     commit: str | None
     branch: str | None
     changed: tuple[str, ...]
-
-
-_STATUS = ("status", "--porcelain=v2", "--branch", "--no-renames", "--untracked-files=no", "-z")
 
 
 def _layout(printed: bytes, *, is_committed: bool) -> _Layout:
