@@ -126,7 +126,7 @@ def fetch(dataset: Dataset, *, store: Store, cache: Path, progress: Progress) ->
     all, and by one process while others wait for it. Safe to repeat. Raises DatasetError, also where the data
     changed since it was pinned, and StoreError for a store that does not answer.
     """
-    where = Where(folder=Path.cwd(), store=store, cache=cache)
+    where = Where(folder=Path("/"), store=store, cache=cache)
     with _named(dataset.name), _disk_errors(cache):
         if dataset.mode == "mount":
             _check_content(dataset, Path(dataset.source), cache=cache)

@@ -45,7 +45,7 @@ class Objects:
     def pin(self, source: str) -> Pin:
         """See Backend.pin; lists."""
         with _our_words(source):
-            found = _listing(_bucket(source), source)
+            found = _listing(open_bucket(source))
         size_bytes = sum(each.size_bytes for each in found.objects)
         return Pin(source=source, digest=found.digest, size_bytes=size_bytes, file_name=found.file_name)
 
@@ -53,8 +53,8 @@ class Objects:
         """See Backend.bring; several pieces at once, each only if its object is still the one listed."""
         shutil.rmtree(folder)
         with _our_words(dataset.source):
-            bucket = _bucket(dataset.source)
-            found = _listing(bucket, dataset.source)
+            bucket = open_bucket(dataset.source)
+            found = _listing(bucket)
             if dataset.digest.startswith(VALIDATORS) and found.digest != dataset.digest:
                 raise changed(dataset.source, found=found.digest, pinned=dataset.digest)
             for each in found.objects:
@@ -62,9 +62,11 @@ class Objects:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(b"")
 
+            whole = _whole(bucket)
+
             def bring(piece: tuple[Object, int, int]) -> int:
                 each, start, end = piece
-                data = fetch(bucket, each.key, start=start, end=end, etag=each.etag)
+                data = fetch(whole, each.key, start=start, end=end, etag=each.etag)
                 with (folder / each.path).open("r+b") as file:
                     file.seek(start)
                     return file.write(data)
@@ -85,48 +87,52 @@ def _pieces(found: Listing) -> Iterator[tuple[Object, int, int]]:
             yield each, start, min(start + step, each.size_bytes)
 
 
-def _bucket(source: str) -> Bucket:
-    # Keys are told whole, since the one object of a source is not below its prefix.
-    return replace(open_bucket(source), prefix="")
+def _whole(bucket: Bucket) -> Bucket:
+    # Here keys are told whole, since the one object of a source is not below its prefix.
+    return replace(bucket, prefix="")
 
 
-def _listing(bucket: Bucket, source: str) -> Listing:
-    prefix = open_bucket(source).prefix
-    below = tuple(_below(bucket, prefix))
+def _listing(bucket: Bucket) -> Listing:
+    below = sorted(_below(bucket), key=lambda each: each.path)
     if below:
-        return Listing(objects=tuple(sorted(below, key=lambda each: each.path)))
-    if not prefix:
-        raise DatasetError(f"{source} is empty", tip="put the data there, or correct the source in train.yml")
-    key = prefix.removesuffix("/")
+        return Listing(objects=tuple(below))
+    if not bucket.prefix:
+        raise DatasetError(
+            f"{bucket.uri} is empty", tip="put the data there, or correct the source in train.yml"
+        )
+    return _one(_whole(bucket), bucket.prefix.removesuffix("/"))
+
+
+def _one(bucket: Bucket, key: str) -> Listing:
     try:
         with bucket.calling(f"looking at {key}"):
             head = bucket.client.head_object(**bucket.at(key))
     except NotFound as error:
-        raise _missing(bucket, source, key) from error
+        raise _missing(bucket, key) from error
     name = checked(key.rpartition("/")[2])
     only = Object(key=key, path=name, size_bytes=head["ContentLength"], etag=head["ETag"])
     return Listing(objects=(only,), file_name=name)
 
 
-def _below(bucket: Bucket, prefix: str) -> Iterator[Object]:
+def _below(bucket: Bucket) -> Iterator[Object]:
     pages = bucket.client.get_paginator("list_objects_v2")
     with bucket.calling("listing"):
-        for page in pages.paginate(Bucket=bucket.bucket, Prefix=prefix):
+        for page in pages.paginate(Bucket=bucket.bucket, Prefix=bucket.prefix):
             for item in page.get("Contents", ()):
                 # Consoles mark a folder by an empty object of its name.
                 if not item["Key"].endswith("/"):
-                    path = checked(item["Key"].removeprefix(prefix))
+                    path = checked(item["Key"].removeprefix(bucket.prefix))
                     yield Object(key=item["Key"], path=path, size_bytes=item["Size"], etag=item["ETag"])
 
 
-def _missing(bucket: Bucket, source: str, key: str) -> DatasetError:
+def _missing(bucket: Bucket, key: str) -> DatasetError:
     from runner.document import closest
 
     parent, _, name = key.rpartition("/")
     near = closest(name, bucket.children(f"{parent}/" if parent else ""))
     whole = f"s3://{bucket.bucket}/{parent}/{near}" if parent else f"s3://{bucket.bucket}/{near}"
     tip = f"did you mean {whole}?" if near else "put the data there, or correct the source in train.yml"
-    return DatasetError(f"there is nothing at {source}", tip=tip)
+    return DatasetError(f"there is nothing at {bucket.uri}", tip=tip)
 
 
 @contextmanager
