@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
-from runner.gpus import Gpu, acquire, discover, holders, matches
+from runner.gpus import GUARD, Gpu, acquire, discover, holders, matches
 
 FAKES = Path(__file__).parent / "fakes"
 HOLD = """
@@ -188,13 +190,24 @@ def test_releasing_in_the_parent_leaves_the_childs_lease(tmp_path: Path) -> None
 def test_a_child_that_was_not_passed_the_lease_does_not_keep_it(tmp_path: Path) -> None:
     lease = acquire(tmp_path, gpus(1), count=1, holder="run-1")
     assert lease is not None
-    child = subprocess.Popen([sys.executable, "-c", WAIT], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", WAIT], stdin=subprocess.PIPE, close_fds=False)
     try:
         lease.release()
         assert holders(tmp_path) == {}
     finally:
         child.kill()
         child.communicate()
+
+
+def test_leases_are_taken_one_after_the_other_so_that_none_is_split(tmp_path: Path) -> None:
+    with (tmp_path / GUARD).open("w") as guard, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        taken = pool.submit(acquire, tmp_path, gpus(2), count=2, holder="run-1")
+        assert not wait([taken], timeout=0.1).done
+        fcntl.flock(guard, fcntl.LOCK_UN)
+        lease = taken.result(timeout=10)
+    assert lease is not None
+    lease.release()
 
 
 def test_of_many_at_once_exactly_as_many_win_as_fit(
