@@ -190,8 +190,15 @@ def test_releasing_in_the_parent_leaves_the_childs_lease(tmp_path: Path) -> None
 def test_a_child_that_was_not_passed_the_lease_does_not_keep_it(tmp_path: Path) -> None:
     lease = acquire(tmp_path, gpus(1), count=1, holder="run-1")
     assert lease is not None
-    child = subprocess.Popen([sys.executable, "-c", WAIT], stdin=subprocess.PIPE, close_fds=False)
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"print('started', flush=True); {WAIT}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        close_fds=False,
+    )
     try:
+        assert line(child) == "started"
         lease.release()
         assert holders(tmp_path) == {}
     finally:
