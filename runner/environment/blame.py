@@ -69,8 +69,10 @@ def _uv_reason(lines: Sequence[str]) -> list[str]:
     start = next((n for n, line in enumerate(lines) if _UV_ERROR.match(line)), None)
     if start is None:
         return [line.strip() for line in lines if line.strip()][-_REASON_LINES:]
-    told = [_UV_ERROR.sub(r"\g<text>", lines[start]).strip(), *_causes(lines[start + 1 :])]
-    return told[:_REASON_LINES]
+    causes = list(_causes(lines[start + 1 :]))
+    # What was done, why that failed, and what was at the bottom of it; the links between say little.
+    told = [_UV_ERROR.sub(r"\g<text>", lines[start]).strip(), *causes[:1], *causes[-1:]]
+    return list(dict.fromkeys(told))
 
 
 def _causes(lines: Sequence[str]) -> Iterator[str]:
@@ -84,9 +86,9 @@ def _causes(lines: Sequence[str]) -> Iterator[str]:
         if match := _UV_CAUSE.match(line):
             yield from filter(None, [cause])
             cause = match["text"].strip()
-        elif not line.strip():
+        elif line.strip() and not line.startswith(" "):
             break
-        elif cause:
+        elif cause and line.strip():
             cause += f" {line.strip()}"
     yield from filter(None, [cause])
 

@@ -101,7 +101,7 @@ def _uv(ingredients: Ingredients) -> str:
     settings = f"UV_CACHE_DIR={_UV_CACHE} UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never"
     return (
         f"RUN {_context()} \\\n"
-        f"    {_cache(_UV_CACHE, 'pushtrain-uv')}{_secret_mounts(ingredients)} \\\n"
+        f"    {_cache(_UV_CACHE, 'pushtrain-uv', sharing='shared')}{_secret_mounts(ingredients)} \\\n"
         f"    {_exports(ingredients)}{_CERTIFICATES} \\\n"
         f"    && {settings} \\\n"
         f"    {MOUNT}/uv pip install --no-progress {where} --break-system-packages"
@@ -112,8 +112,8 @@ def _context() -> str:
     return f"--mount=type=bind,target={MOUNT}"
 
 
-def _cache(folder: str, name: str) -> str:
-    return f"--mount=type=cache,id={name},target={folder},sharing=locked"
+def _cache(folder: str, name: str, *, sharing: str = "locked") -> str:
+    return f"--mount=type=cache,id={name},target={folder},sharing={sharing}"
 
 
 def _secret_mounts(ingredients: Ingredients) -> str:
