@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runner.spec import Spec
     from runner.store import Store
 
-TRAIN_FILE = "train.yml"
+START_WITHIN_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +142,16 @@ def resume(shop: Workshop, run: Run) -> None:
         return
     jobs.secrets_of(plan_of(shop.store, run.id))
     engines.load(run.engine, home=shop.home, store=shop.store_uri).submit(run.id)
+    _wait_for_supervisor(shop, run)
+
+
+def _wait_for_supervisor(shop: Workshop, run: Run) -> None:
+    """A follower that came first would take the run for one that nobody supervises."""
+    deadline_s = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline_s:
+        if supervised(shop, run) or runs.load(shop.store, run.id).state.ended:
+            return
+        time.sleep(0.05)
 
 
 def plan_of(store: Store, run_id: str) -> Plan:

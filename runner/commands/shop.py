@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from runner.pipeline import Workshop
 
 
+PIPE_COLUMNS = 200
+
+
 def workshop(asked: argparse.Namespace) -> Workshop:
     """From `--store`, `--engine` and PUSHTRAIN_HOME, _STORE, _ENGINE, _REGISTRY."""
     from runner.pipeline import Workshop
@@ -36,10 +39,12 @@ def home() -> Path:
 
 
 def console() -> Console:
-    """Standard output, with colours on a terminal only."""
+    """Standard output, with colours on a terminal only; in a pipe a table is as wide as it needs."""
+    import sys
+
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def follow_every_s(store_uri: str) -> float:

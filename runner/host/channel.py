@@ -109,11 +109,13 @@ def adopt(node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Pat
         return None
     finally:
         os.close(folder)
-    stream = connection.makefile("rw", encoding="utf-8")
+    # One object for both ways would not bear a thread that reads while another writes.
+    reader, writer = connection.makefile("r", encoding="utf-8"), connection.makefile("w", encoding="utf-8")
     connection.close()
-    first = stream.readline()
+    first = reader.readline()
     if not first:
-        stream.close()
+        reader.close()
+        writer.close()
         return None
     inbox.put((node_rank, json.loads(first)))
-    return Channel(node_rank, inbox, reader=stream, writer=stream, child=None)
+    return Channel(node_rank, inbox, reader=reader, writer=writer, child=None)

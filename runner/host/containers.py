@@ -154,7 +154,9 @@ class ContainerRanks:
 
     def _environment(self, process: Process) -> dict[str, str]:
         mounts = {name: f"/datasets/{name}" for name in self._datasets}
-        return {"HOME": "/tmp", **rank_environment(self._job, process, work=WORK, datasets=mounts)}  # noqa: S108
+        # docker-init passes a signal on to its child alone unless it is told to reach all of the child's group.
+        own = {"HOME": "/tmp", "TINI_KILL_PROCESS_GROUP": "1"}  # noqa: S108  # inside the container
+        return {**own, **rank_environment(self._job, process, work=WORK, datasets=mounts)}
 
     def _volumes(self) -> list[str]:
         data = [f"{path}:/datasets/{name}:ro" for name, path in self._datasets.items()]

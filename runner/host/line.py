@@ -79,17 +79,20 @@ class Line:
                 connection, _ = self._server.accept()
             except OSError:
                 return  # Closed: the host is ending.
-            stream = connection.makefile("rw", encoding="utf-8")
+            # One object for both ways would not bear a thread that reads while another writes.
+            reader = connection.makefile("r", encoding="utf-8")
+            writer = connection.makefile("w", encoding="utf-8")
             connection.close()
             with self._lock:
                 if self._writer is not None:
-                    stream.close()
+                    reader.close()
+                    writer.close()
                     continue
-                self._writer = stream
+                self._writer = writer
                 for event in self._history:
-                    _write(stream, event)
-                _write(stream, {"event": "adopted"})
-            threading.Thread(target=self._read, args=(stream, stream), daemon=True).start()
+                    _write(writer, event)
+                _write(writer, {"event": "adopted"})
+            threading.Thread(target=self._read, args=(reader, writer), daemon=True).start()
 
 
 def _write(stream: IO[str], message: Message) -> None:

@@ -25,6 +25,15 @@ class Process:
     daemon: bool = False
 
 
+# A shell that is asked to stop waits for the command it runs, which was asked as well and may be saving its work.
+_PATIENCE = "trap 'exit 143' TERM; "
+
+
+def patient(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The command such that the rank ends with its training and not before: matters where a shell runs it."""
+    return (*argv[:2], _PATIENCE + argv[2]) if argv[:2] == ("/bin/sh", "-c") else argv
+
+
 Launcher = Callable[["Plan", "Reservation"], tuple[Process, ...]]
 
 
@@ -40,7 +49,7 @@ def independent(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
             rank=slot.node_rank * per_node + local_rank,
             local_rank=local_rank,
             node_rank=slot.node_rank,
-            argv=plan.argv,
+            argv=patient(plan.argv),
             env={
                 "PUSHTRAIN_RANK": str(slot.node_rank * per_node + local_rank),
                 "PUSHTRAIN_LOCAL_RANK": str(local_rank),
