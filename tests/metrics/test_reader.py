@@ -215,6 +215,7 @@ class TestLines:
         reader = Reader(tmp_path)
         write_lines(tmp_path, '{"a": 1}\n{"a": 2}')
         first = reader.poll()
+        assert [point.value for point in first] == [1.0, 2.0]
         write_lines(tmp_path, '\n{"a": 3}\n')
 
         found = series(first + reader.poll())["a"]
