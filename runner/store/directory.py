@@ -115,12 +115,12 @@ class DirectoryStore:
         path = self._path(key)
         if not data:
             return
+        if offset and not path.exists():
+            raise _gap(key, 0, offset)
         with _doing(f"appending to {key}"), _opened(path) as file:
             end = os.fstat(file.fileno()).st_size
             if offset > end:
-                raise Conflict(
-                    f"{key} ends at byte {end}, before {offset}", tip="append what lies between first"
-                )
+                raise _gap(key, end, offset)
             try:
                 _write_at(file, data[end - offset :], end)
             except OSError:
@@ -303,6 +303,10 @@ def _place(part: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _gap(key: str, end: int, offset: int) -> Conflict:
+    return Conflict(f"{key} ends at byte {end}, before {offset}", tip="append what lies between first")
 
 
 @contextmanager

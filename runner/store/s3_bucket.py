@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -19,6 +20,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as ConnectionFailed
 
 from runner.errors import Conflict, NotFound, StoreError
 
@@ -51,12 +53,22 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """A bucket and the prefix in it that is ours; names below are relative to that prefix."""
+    """A bucket and the prefix in it that is ours; names below are relative to that prefix.
+
+    `bulk` is the client for large parts: it does not hash them once more for their signature. A checksum guards
+    them on the way, and the sha256 of the whole is verified whenever it is read.
+    """
 
     uri: str
     client: S3Client
+    make_bulk: Callable[[], S3Client]
     bucket: str
     prefix: str
+
+    @cached_property
+    def bulk(self) -> S3Client:
+        """The client for large parts, made when the first one is sent: it takes a while."""
+        return self.make_bulk()
 
     def at(self, name: str) -> dict[str, Any]:
         """Returns the arguments that name an object in a request."""
@@ -123,7 +135,7 @@ class Bucket:
             raise StoreError(
                 f"{doing}: no credentials for {self.uri} ({error})", tip=_CREDENTIALS_TIP
             ) from error
-        except HTTPClientError as error:
+        except (HTTPClientError, ConnectionFailed) as error:
             endpoint = self.client.meta.endpoint_url
             tip = f"see whether it answers: curl -sI {endpoint}"
             raise StoreError(f"{doing}: {endpoint} cannot be reached ({error})", tip=tip) from error
@@ -165,12 +177,20 @@ def open_bucket(uri: str) -> Bucket:
             tip="write s3://bucket/prefix?endpoint=https://host&region=name&attempts=5",
         )
     prefix = unquote(parts.path).strip("/")
+    try:
+        client = _client(options, sign_content=True)
+    except (BotoCoreError, ValueError) as error:
+        raise StoreError(f"{uri}: {error}", tip="correct the URI, or AWS_PROFILE") from error
     return Bucket(
-        uri=uri, client=_client(uri, options), bucket=parts.netloc, prefix=f"{prefix}/" if prefix else ""
+        uri=uri,
+        client=client,
+        make_bulk=partial(_client, options, sign_content=False),
+        bucket=parts.netloc,
+        prefix=f"{prefix}/" if prefix else "",
     )
 
 
-def _client(uri: str, options: dict[str, str]) -> S3Client:
+def _client(options: dict[str, str], *, sign_content: bool) -> S3Client:
     endpoint = options.get("endpoint")
     config = Config(
         retries={"mode": "standard", "total_max_attempts": int(options.get("attempts", _ATTEMPTS))},
@@ -178,14 +198,10 @@ def _client(uri: str, options: dict[str, str]) -> S3Client:
         read_timeout=_READ_TIMEOUT_S,
         max_pool_connections=2 * PARALLEL,
         # other servers know neither bucket host names nor the SDK's trailing checksums; we have our own
-        s3={"addressing_style": "path" if endpoint else "auto"},
+        s3={"addressing_style": "path" if endpoint else "auto", "payload_signing_enabled": sign_content},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    try:
-        # a session of its own: the default one is not safe between threads
-        session = boto3.Session()
-        region = options.get("region") or session.region_name or "us-east-1"
-        return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
-    except (BotoCoreError, ValueError) as error:
-        raise StoreError(f"{uri}: {error}", tip="correct the URI, or AWS_PROFILE") from error
+    session = boto3.Session()  # of its own: the default one is not safe between threads
+    region = options.get("region") or session.region_name or "us-east-1"
+    return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from zlib import crc32
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -75,13 +77,16 @@ def _upload_parts(
     bucket: Bucket, name: str, file: BinaryIO, size_bytes: int, *, digest: str, progress: Progress | None
 ) -> Blob:
     place, hashed = bucket.at(name), Hash()
-    begun = bucket.client.create_multipart_upload(**place, Metadata=metadata(digest))
+    begun = bucket.client.create_multipart_upload(
+        **place, Metadata=metadata(digest), ChecksumAlgorithm="CRC32"
+    )
     place["UploadId"] = begun["UploadId"]
 
     def send(part: tuple[int, bytes]) -> tuple[CompletedPartTypeDef, int]:
         number, data = part
-        sent = bucket.client.upload_part(**place, PartNumber=number, Body=data)
-        return {"PartNumber": number, "ETag": sent["ETag"]}, len(data)
+        checksum = b64encode(crc32(data).to_bytes(4, "big")).decode()
+        sent = bucket.bulk.upload_part(**place, PartNumber=number, Body=data, ChecksumCRC32=checksum)
+        return {"PartNumber": number, "ETag": sent["ETag"], "ChecksumCRC32": checksum}, len(data)
 
     done: list[CompletedPartTypeDef] = []
     try:
@@ -155,7 +160,7 @@ def read_whole(bucket: Bucket, name: str) -> tuple[bytes, str]:
 def _get(bucket: Bucket, name: str, **how: Any) -> tuple[bytes, str]:
     """The SDK tries again until an answer begins; this, until it is whole."""
     answer = bucket.client.get_object(**bucket.at(name), **how)
-    with answer["Body"] as body:
+    with closing(answer["Body"]) as body:  # as a context manager it is another object, with other errors
         return body.read(), answer["ETag"]
 
 

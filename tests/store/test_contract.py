@@ -199,7 +199,10 @@ def test_appending_behind_the_end_is_a_conflict(store: Store) -> None:
     store.append("log", b"abc", offset=0)
     with pytest.raises(Conflict, match="ends at byte 3"):
         store.append("log", b"e", offset=4)
+    with pytest.raises(Conflict, match="ends at byte 0"):
+        store.append("none", b"e", offset=4)
     assert store.tail("log", offset=0) == b"abc"
+    assert list(store.keys("")) == ["log"]
 
 
 def test_appending_nothing_makes_nothing(store: Store) -> None:
