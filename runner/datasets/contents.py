@@ -84,15 +84,13 @@ def contents(path: Path, *, cache: Path | None = None) -> Contents:
     found = list(listed(path))
     memory = cache / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json" if cache else None
     known = _recalled(memory) if memory else {}
+    new = [file for file in found if file.seen not in known]
     with ThreadPoolExecutor(_HASHERS) as pool:
-        digests = list(pool.map(lambda file: known.get(file.seen) or _hashed(file), found))
-    now = {file.seen: digest for file, digest in zip(found, digests, strict=True)}
+        read = {file.seen: digest for file, digest in zip(new, pool.map(_hashed, new), strict=True)}
+    now = {file.seen: read.get(file.seen) or known[file.seen] for file in found}
     if memory and now != known:
         _remember(memory, now)
-    files = (
-        File(path=file.seen.path, size_bytes=file.seen.size_bytes, digest=digest)
-        for file, digest in zip(found, digests, strict=True)
-    )
+    files = (File(path=seen.path, size_bytes=seen.size_bytes, digest=digest) for seen, digest in now.items())
     return Contents(files=tuple(files), file_name="" if path.is_dir() else path.name)
 
 
