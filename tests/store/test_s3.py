@@ -234,3 +234,11 @@ def test_two_writers_of_one_stream_never_garble_it(s3_uri: str) -> None:
         writer.append("log", whole[start:end], offset=start)
     second.append("log", whole, offset=0)
     assert first.tail("log", offset=0) == whole
+
+
+def test_a_writer_who_is_behind_takes_nothing_from_a_stream(s3_uri: str) -> None:
+    behind, ahead = open_store(s3_uri), open_store(s3_uri)
+    behind.append("log", b"abc", offset=0)
+    ahead.append("log", b"abcdef", offset=0)
+    behind.append("log", b"d", offset=3)
+    assert behind.tail("log", offset=0) == ahead.tail("log", offset=0) == b"abcdef"
