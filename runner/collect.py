@@ -32,6 +32,21 @@ def series(store: Store, run_id: str) -> Mapping[str, Series]:
     return metrics.series(metrics.decode(store.tail(runs.metrics_key(run_id), offset=0)))
 
 
+def add_remote_metrics(store: Store, run_id: str, environ: Mapping[str, str]) -> None:
+    """Add what the run logged to an MLflow server of the user's own, where `environ` names one. Safe to repeat.
+
+    Raises StoreError where the server does not answer.
+    """
+    uri = environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri.startswith(("http://", "https://")):
+        return
+    from runner.metrics.mlflow_server import poll_remote
+
+    key = runs.metrics_key(run_id)
+    points = poll_remote(uri, run_id, environ=environ)
+    store.append(key, metrics.encode(points), offset=len(store.tail(key, offset=0)))
+
+
 def judge(store: Store, run_id: str, gate: Gate) -> Verdict | None:
     """The verdict on the primary metric; None where train.yml names none."""
     if gate.primary is None:

@@ -94,6 +94,14 @@ def environment(plan: Plan) -> dict[str, tuple[tuple[str, str], ...]]:
     }
 
 
+def known_environment(plan: Plan, secrets: Mapping[str, str]) -> dict[str, str]:
+    """`env:` as the supervisor knows it: with inputs and secrets, empty where only the host knows."""
+    return {
+        name: "".join(text if kind == "text" else secrets.get(text, "") for kind, text in pieces)
+        for name, pieces in environment(plan).items()
+    }
+
+
 def _pieces(parts: tuple[placeholders.Part, ...]) -> tuple[tuple[str, str], ...]:
     return tuple(("text", p) if isinstance(p, str) else ("variable", p.variable) for p in parts)
 

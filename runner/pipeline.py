@@ -16,6 +16,7 @@ from runner.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runner import git
     from runner.engines import Engine
     from runner.environment import Recipe
     from runner.plan import Plan
@@ -56,9 +57,11 @@ class Planned:
     environment_present: bool
 
 
-def make_plan(shop: Workshop, folder: Path, *, train_file: str, overrides: Sequence[str]) -> Planned:
+def make_plan(
+    shop: Workshop, folder: Path, look: git.Look | None = None, *, train_file: str, overrides: Sequence[str]
+) -> Planned:
     """Decide everything, touch nothing. Raises SpecError, SourceError, PlanError, DatasetError or NoCapacity."""
-    looking = repository.begin(folder)  # Git works while train.yml is read.
+    looking = repository.begin(folder, look)  # Git works while train.yml is read.
     found = _load(folder / train_file, folder)
     here = looking.finish() if found.source == "." else repository.inspect(folder / found.source)
     engine = shop.engine

@@ -13,7 +13,6 @@ from runner.datasets import Dataset
 from runner.environment import Recipe
 from runner.errors import PlanError
 from runner.launch import LAUNCHERS
-from runner.models.version import Bump
 from runner.place import Gang
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class PlannedRelease:
     path: str
     framework: str
     framework_version: str | None
-    bump: Bump
+    bump: Literal["major", "minor", "patch"]
     cpu: float | None
     memory_bytes: int | None
 
@@ -191,7 +190,7 @@ def decide(
         retries=Retries(max=spec.retry.max, exit_codes=spec.retry.exit_codes, on=spec.retry.on),
         release=release,
         reuse=spec.policy.reuse,
-        notes=notes + _unused(spec),
+        notes=notes + _unused(spec) + _exposed(spec),
     )
     return replace(plan, hash=_hash(plan))
 
@@ -271,6 +270,18 @@ def _release(spec: Spec, branch: str | None) -> tuple[PlannedRelease | None, tup
         memory_bytes=release.resources.memory_bytes,
     )
     return planned, ()
+
+
+def _exposed(spec: Spec) -> tuple[str, ...]:
+    """Secrets that the command line would show to everybody on the host."""
+    if spec.run is None or not any(
+        isinstance(part, placeholders.Reference) and part.kind == "secrets"
+        for part in placeholders.parse(spec.run)
+    ):
+        return ()
+    return (
+        "run: a secret in it is seen in the host's process list; let the script read the variable instead",
+    )
 
 
 def _unused(spec: Spec) -> tuple[str, ...]:

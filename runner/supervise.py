@@ -235,6 +235,7 @@ class Supervision:
     def _publish(self, manifest: Manifest) -> None:
         """Judge the metric, register the model, and let the next run with the same inputs find this one."""
         self._move(State.PUBLISHING)
+        collect.add_remote_metrics(self._store, self._id, jobs.known_environment(self._plan, self._secrets))
         verdict = collect.judge(self._store, self._id, self._plan.gate)
         if verdict is not None:
             metric = (str(self._plan.gate.primary), verdict.value) if verdict.value is not None else None

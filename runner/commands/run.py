@@ -28,25 +28,24 @@ def check(asked: argparse.Namespace) -> int:
 
 def plan(asked: argparse.Namespace) -> int:
     """Print what a run would do."""
+    planned = _plan(asked)
     from runner import pipeline
 
-    shop = workshop(asked)
-    planned = _plan(shop, asked)
     if asked.json:
         print(pipeline.to_json(planned))
         return 0
     from runner.report import planned as report
 
-    report.show(console(), planned, finished=pipeline.finished(shop.store, planned.plan))
+    report.show(console(), planned, finished=pipeline.finished(workshop(asked).store, planned.plan))
     return 0
 
 
 def run(asked: argparse.Namespace) -> int:
     """Plan, submit and follow; return the training's own exit code."""
+    planned = _plan(asked)
     from runner import pipeline
 
     shop = workshop(asked)
-    planned = _plan(shop, asked)
     try:
         if planned.plan.reuse and not asked.fresh:
             done = pipeline.finished(shop.store, planned.plan)
@@ -83,10 +82,14 @@ def _train_file(asked: argparse.Namespace) -> Path:
     return Path(asked.folder, asked.file)
 
 
-def _plan(shop: Workshop, asked: argparse.Namespace) -> Planned:
+def _plan(asked: argparse.Namespace) -> Planned:
+    from runner import git
+
+    folder = Path(asked.folder)
+    look = git.Look(folder) if folder.is_dir() else None  # Git works while the rest is imported.
     from runner import pipeline
 
-    return pipeline.make_plan(shop, Path(asked.folder), train_file=asked.file, overrides=asked.param)
+    return pipeline.make_plan(workshop(asked), folder, look, train_file=asked.file, overrides=asked.param)
 
 
 def _attend(shop: Workshop, run_id: str, *, notes: tuple[str, ...]) -> int:

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Literal
 
-import psutil
-
 from runner import gpus, place
 from runner.host import channel, leash
 
@@ -112,7 +110,7 @@ class Machine:
             name=socket.gethostname(),
             address="127.0.0.1",
             cpus=float(os.cpu_count() or 1),
-            memory_bytes=psutil.virtual_memory().total,
+            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             gpus=found,
         )
 

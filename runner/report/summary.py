@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.quantities import format_duration, format_size
+from runner.quantities import format_duration, format_size, format_value
 from runner.runs import State
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
     commit = (run.commit or "no commit")[:10] + (f" on {run.branch}" if run.branch else "")
     yield "source", commit + (", with uncommitted changes" if run.dirty else "")
     if run.inputs:
-        yield "inputs", "  ".join(f"{name}={value}" for name, value in run.inputs.items())
+        yield "inputs", "  ".join(f"{name}={format_value(value)}" for name, value in run.inputs.items())
     if run.environment:
         yield "environment", run.environment
     yield "stages", " · ".join(stage_times(run))
@@ -137,4 +138,7 @@ def next_steps(facts: Facts) -> Iterator[tuple[str, str]]:
         yield f"pushtrain cancel {short}", "stop it, keep its outputs"
     if run.inputs:
         name, value = next(iter(run.inputs.items()))
-        yield f"pushtrain run -p {name}={value}", "train with other inputs; then: pushtrain compare"
+        yield (
+            f"pushtrain run -p {shlex.quote(f'{name}={format_value(value)}')}",
+            "train with other inputs; then: pushtrain compare",
+        )

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,9 +49,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def shown(home: Path, run: str = "last") -> dict[str, object]:
+def shown(home: Path, run: str = "last") -> dict[str, Any]:
     """run.json."""
-    document: dict[str, object] = json.loads(pushtrain(home, "show", run, "--json"))
+    document: dict[str, Any] = json.loads(pushtrain(home, "show", run, "--json"))
     return document
 
 
@@ -60,7 +61,7 @@ def test_the_main_job_trains_a_network_and_registers_it(tmp_path: Path, home: Pa
     printed = pushtrain(home, "run", repository)
 
     run = shown(home)
-    name, accuracy = run["metric"]  # type: ignore[misc]  # JSON
+    name, accuracy = run["metric"]
     assert (run["state"], name) == ("succeeded", "accuracy")
     assert accuracy >= 0.95
     assert run["release"] == "tf-dnn-mnist@1.0.0"
@@ -101,7 +102,7 @@ def test_a_parameter_of_the_small_example_changes_its_metric_and_comparing_shows
     pushtrain(home, "run", repository, "-p", "regularization=1.0")
     second = shown(home)["id"]
 
-    compared = pushtrain(home, "compare", str(first), str(second))
+    compared = pushtrain(home, "compare", first, second)
     assert "inputs.regularization" in compared
     assert "accuracy" in compared
     assert "did just this" in pushtrain(home, "run", repository)
