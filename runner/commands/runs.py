@@ -152,11 +152,20 @@ def outputs(asked: argparse.Namespace) -> int:
     if asked.get:
         from runner.commands import transfer
 
-        return transfer.get(
-            shop, found, files, sealed=sealed, path=asked.get[0], destination=Path(asked.get[1])
-        )
+        path, destination = _to_get(asked.get)
+        return transfer.get(shop, found, files, sealed=sealed, path=path, destination=destination)
     tables.files(console(), files, sealed=sealed)
     return 0
+
+
+def _to_get(words: Sequence[str]) -> tuple[str, Path]:
+    """PATH and DEST of `get PATH DEST`. Raises UsageError."""
+    from runner.errors import UsageError
+
+    match words:
+        case ["get", path, destination]:
+            return path, Path(destination)
+    raise UsageError(f"not understood: {' '.join(words)}", tip="pushtrain outputs RUN get PATH DEST")
 
 
 def cancel(asked: argparse.Namespace) -> int:
