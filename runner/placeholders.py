@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from runner.document import Document, closest
 from runner.errors import Fault
 from runner.quantities import MalformedError, Value, format_value
 from runner.quoting import Scanner
+
+if TYPE_CHECKING:
+    from runner.document import Document
 
 _OPEN = "${{"
 _TOKEN = re.compile(r"\$\{\{(?P<body>[^{}]*)\}\}")
@@ -89,6 +92,8 @@ def _reference(body: str) -> Reference:
     kind, name = (match["kind"], match["name"] or "") if match else ("", "")
     if text in _FACTS or (kind in {"inputs", "datasets", "secrets"} and name):
         return Reference(kind=kind, name=name)
+    from runner.document import closest
+
     nearest = closest(kind, ("inputs", "datasets", "secrets")) if name else closest(text, _FACTS)
     raise MalformedError(
         f"${{{{ {text} }}}} names nothing known",
@@ -249,6 +254,8 @@ def _check_reference(
 ) -> None:
     kind, name = reference.kind, reference.name
     if kind in declared and name not in declared[kind]:
+        from runner.document import closest
+
         nearest = closest(name, declared[kind])
         raise MalformedError(
             f"${{{{ {reference} }}}} is not declared",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from runner import placeholders
 from runner.datasets import Dataset
 from runner.environment import Recipe
-from runner.errors import PlanError
+from runner.errors import Corrupt, PlanError
 from runner.launch import LAUNCHERS
 from runner.place import Gang
 
@@ -300,10 +300,13 @@ def to_json(plan: Plan) -> str:
 
 
 def from_json(text: str | bytes) -> Plan:
-    """The reverse of `to_json`. Raises pydantic's ValidationError for what is no plan."""
-    from pydantic import TypeAdapter
+    """The reverse of `to_json`. Raises Corrupt for what is no plan."""
+    import msgspec
 
-    return TypeAdapter(Plan).validate_json(text)
+    try:
+        return msgspec.json.decode(text, type=Plan)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"a plan cannot be read: {error}") from error
 
 
 def _hash(plan: Plan) -> str:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+import msgspec
+from msgspec.structs import replace
 
-from runner.errors import Conflict, NotFound, RunNotFound
+from runner.errors import Conflict, Corrupt, NotFound, RunNotFound
 
 if TYPE_CHECKING:
     from runner.store import Store
@@ -46,11 +47,7 @@ ENDS = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 _ORDER = tuple(State)
 
 
-class _Saved(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Stage(_Saved):
+class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A state that the run was in; times in unix seconds."""
 
     state: State
@@ -58,7 +55,7 @@ class Stage(_Saved):
     ended_at_s: float | None = None
 
 
-class Attempt(_Saved):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One start of the gang; `outcome` is that of `gang.Outcome.kind`, empty while it runs.
 
     `failed_rank` is the rank that failed first, `signal` the name of the signal that ended it.
@@ -75,14 +72,14 @@ class Attempt(_Saved):
     last_lines: tuple[str, ...] = ()
 
 
-class Supervisor(_Saved):
+class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The process that moves the run on."""
 
     host: str
     pid: int
 
 
-class Run(_Saved):
+class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`run.json`: what a run is, where it stands and how it ended."""
 
     id: str
@@ -133,7 +130,7 @@ def key(run_id: str, name: str) -> str:
 
 def create(store: Store, run: Run) -> Run:
     """Make the run visible, in its first state. Safe to repeat: an existing run is returned as it stands."""
-    started = run.model_copy(update={"stages": (Stage(state=run.state, started_at_s=run.created_at_s),)})
+    started = replace(run, stages=(Stage(state=run.state, started_at_s=run.created_at_s),))
     try:
         store.create(key(run.id, "run.json"), _encode(started))
     except Conflict:
@@ -144,7 +141,7 @@ def create(store: Store, run: Run) -> Run:
 def load(store: Store, run_id: str) -> Run:
     """The run as it stands now. Raises RunNotFound."""
     try:
-        return Run.model_validate_json(store.read(key(run_id, "run.json")))
+        return decode(store.read(key(run_id, "run.json")), run_id)
     except NotFound as error:
         raise RunNotFound(f"there is no run {run_id}", tip="pushtrain runs") from error
 
@@ -153,7 +150,7 @@ def update(store: Store, run_id: str, change: Callable[[Run], Run]) -> Run:
     """Apply `change` to run.json whole, also when somebody else writes it at the same time. Returns the new run."""
     while True:
         versioned = store.read_versioned(key(run_id, "run.json"))
-        run = Run.model_validate_json(versioned.data)
+        run = decode(versioned.data, run_id)
         changed = change(run)
         if changed == run:
             return run
@@ -176,17 +173,33 @@ def move(store: Store, run_id: str, state: State, *, at_s: float, **changes: obj
         if run.state is not state:
             stages = _close(run.stages, at_s)
             stages += (Stage(state=state, started_at_s=at_s, ended_at_s=at_s if state.ended else None),)
-        return run.model_copy(update={"state": state, "stages": stages, **changes})
+        return replace(run, state=state, stages=stages, **changes)
 
     return update(store, run_id, change)
 
 
 def _close(stages: tuple[Stage, ...], at_s: float) -> tuple[Stage, ...]:
-    return tuple(s if s.ended_at_s is not None else s.model_copy(update={"ended_at_s": at_s}) for s in stages)
+    return tuple(s if s.ended_at_s is not None else replace(s, ended_at_s=at_s) for s in stages)
 
 
 def _encode(run: Run) -> bytes:
-    return run.model_dump_json(indent=1).encode() + b"\n"
+    return to_json(run) + b"\n"
+
+
+def decode(data: bytes, run_id: str) -> Run:
+    """The run that `to_json` wrote. Raises Corrupt for anything else."""
+    try:
+        return msgspec.json.decode(data, type=Run)
+    except msgspec.DecodeError as error:
+        raise Corrupt(
+            f"run.json of {run_id} cannot be read: {error}",
+            tip="was it written by a newer version of pushtrain?",
+        ) from error
+
+
+def to_json(run: Run) -> bytes:
+    """`run.json`: the same bytes for equal runs."""
+    return msgspec.json.format(msgspec.json.encode(run), indent=1)
 
 
 def ids(store: Store) -> tuple[str, ...]:

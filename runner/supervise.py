@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from runner import causes, collect, engines, jobs, plan, preparation, runs, source
 from runner.errors import Cancelled, EngineError, NotFound, PushtrainError, TimedOut, TrainingFailed
 from runner.gang import Gang, Outcome
@@ -266,7 +268,7 @@ class Supervision:
         return runs.load(self._store, self._id)
 
     def _change(self, **changes: object) -> Run:
-        return runs.update(self._store, self._id, lambda run: run.model_copy(update=changes))
+        return runs.update(self._store, self._id, lambda run: msgspec.structs.replace(run, **changes))
 
     def _move(self, state: State, **changes: object) -> Run:
         logger.info("%s: %s", self._id, state)
@@ -274,18 +276,17 @@ class Supervision:
 
     def _note_end(self, outcome: Outcome) -> None:
         def ended(run: Run) -> Run:
-            last = run.attempts[-1].model_copy(
-                update={
-                    "ended_at_s": time.time(),
-                    "outcome": outcome.kind,
-                    "exit_code": outcome.code,
-                    "signal": outcome.signal,
-                    "failed_rank": outcome.failed_rank,
-                    "cause": outcome.cause or causes.guess(outcome.last_lines),
-                    "last_lines": outcome.last_lines,
-                }
+            last = msgspec.structs.replace(
+                run.attempts[-1],
+                ended_at_s=time.time(),
+                outcome=outcome.kind,
+                exit_code=outcome.code,
+                signal=outcome.signal,
+                failed_rank=outcome.failed_rank,
+                cause=outcome.cause or causes.guess(outcome.last_lines),
+                last_lines=outcome.last_lines,
             )
-            return run.model_copy(update={"attempts": (*run.attempts[:-1], last)})
+            return msgspec.structs.replace(run, attempts=(*run.attempts[:-1], last))
 
         runs.update(self._store, self._id, ended)
 

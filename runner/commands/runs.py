@@ -47,7 +47,7 @@ def show(asked: argparse.Namespace) -> int:
     shop = workshop(asked)
     found = runs.find(shop.store, asked.run)
     if asked.json:
-        print(found.model_dump_json(indent=1))
+        print(runs.to_json(found).decode())
         return 0
     notes: tuple[str, ...] = ()
     if not found.state.ended and not pipeline.supervised(shop, found):

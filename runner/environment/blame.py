@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 from runner.environment.origin import Origin
 from runner.errors import EnvironmentFailed
 
@@ -128,6 +125,9 @@ def _named(line: str) -> str:
     """The canonical name of the package of a requirement line; empty for an option."""
     if line.startswith("-"):
         return ""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
     try:
         return canonicalize_name(Requirement(line.split(" --")[0]).name)
     except InvalidRequirement:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runner import document
 from runner.errors import SpecError
+
+if TYPE_CHECKING:
+    from runner.document import Document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +25,13 @@ class Positions:
     """The places of train.yml; without a readable file the dotted key stands for the line."""
 
     train_file: str
-    document: document.Document | None
+    document: Document | None
 
     @classmethod
     def of(cls, folder: Path, train_file: str) -> Positions:
         """The places of `folder/train_file`."""
+        from runner import document
+
         try:
             return cls(train_file=train_file, document=document.read(folder / train_file))
         except SpecError:  # it was read from elsewhere, such as another commit

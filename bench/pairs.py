@@ -1,0 +1,31 @@
+"""Two commands side by side, in turns: medians and what one costs against the other."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def seconds(
+    argv: Sequence[str], *, folder: Path | None = None, env: Mapping[str, str] | None = None
+) -> float:
+    """How long the command takes; it has to succeed."""
+    start = time.perf_counter()
+    done = subprocess.run(argv, cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True)
+    took = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}")
+    return took
+
+
+def report(name: str, ours: Sequence[float], theirs: Sequence[float], *, wanted: str) -> None:
+    """Print the medians, their difference and their ratio beside what is wanted."""
+    a, b = statistics.median(ours), statistics.median(theirs)
+    print(
+        f"{name}: {a * 1000:.0f} ms against {b * 1000:.0f} ms, "
+        f"{(a - b) * 1000:+.0f} ms, ratio {a / b:.2f} ({len(ours)} pairs; wanted {wanted})"
+    )
