@@ -1,7 +1,7 @@
 """Ranks as containers of this host's Docker: the only user of the Docker SDK.
 
-The first rank of a node has the container that gives the node its network and shared memory; the others join it, so
-that the ranks of a node reach each other as on one machine while each keeps its own output, exit code and limits.
+Where a node has several ranks, a container that does nothing else holds the node's network and shared memory; the ranks
+join it, so that they reach each other as on one machine while each keeps its own output, exit code and limits.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class ContainerRanks:
     def __init__(self, job: Job, datasets: Mapping[str, str]) -> None:
         self._job, self._datasets = job, datasets
         self._client = connect()
-        self._first: Container | None = None
+        self._holder: Container | None = None
 
     def start(self, process: Process, sink: Callable[[bytes], None]) -> ContainerRank:
         """Start one rank. Raises EngineError when Docker refuses."""
@@ -120,8 +120,6 @@ class ContainerRanks:
             container = self._client.containers.create(**self._settings(process))
             output = container.attach(stdout=True, stderr=True, stream=True)
             container.start()
-        if self._first is None:
-            self._first = container
         return ContainerRank(process, container, output, sink)
 
     def close(self) -> None:
@@ -132,24 +130,30 @@ class ContainerRanks:
     def _settings(self, process: Process) -> dict[str, Any]:
         job, limits = self._job, self._job.limits
         return {
-            "image": job.image,
+            **self._confined(),
             "entrypoint": list(process.argv),
             "name": f"pushtrain-{job.run_id}-a{job.attempt}-r{process.rank}",
-            "labels": {LABEL: job.mark, RUN_LABEL: job.run_id},
             "environment": self._environment(process),
             "working_dir": str(WORK),
-            "user": "{}:{}".format(*owner()),
             "volumes": self._volumes(),
-            "init": True,
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
             "pids_limit": limits.pids,
             "mem_limit": limits.memory_bytes,
             "nano_cpus": int(limits.cpus * 1e9) if limits.cpus else None,
             "device_requests": _devices(job.gpus),
+            **self._place(),
+        }
+
+    def _confined(self) -> dict[str, Any]:
+        """What holds for every container of a run."""
+        return {
+            "image": self._job.image,
+            "labels": {LABEL: self._job.mark, RUN_LABEL: self._job.run_id},
+            "user": "{}:{}".format(*owner()),
+            "init": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
             # Output is read from the attached stream and kept by us; a second copy would fill the host's disk.
             "log_config": {"Type": "none"},
-            **self._place(),
         }
 
     def _environment(self, process: Process) -> dict[str, str]:
@@ -163,17 +167,34 @@ class ContainerRanks:
         return [f"{self._job.work}:{WORK}", *data]
 
     def _place(self) -> dict[str, Any]:
-        """Network and shared memory: the node's own for its first rank, the first rank's for the others."""
-        if self._first is not None:
-            shared = f"container:{self._first.id}"
-            return {"network_mode": shared, "ipc_mode": shared}
-        name = self._job.hostnames[self._job.node_rank]
+        """Network and shared memory: a rank's own where it is alone on its node, else those of the holder."""
+        if len(self._job.processes) == 1:
+            return self._node()
+        if self._holder is None:
+            self._holder = self._hold()
+        shared = f"container:{self._holder.id}"
+        return {"network_mode": shared, "ipc_mode": shared}
+
+    def _hold(self) -> Container:
+        """Start the holder. No rank can be it: Docker takes the network away from all when the holder ends."""
+        job = self._job
+        holder = self._client.containers.create(
+            **self._confined(),
+            entrypoint=["tail", "-f", "/dev/null"],
+            name=f"pushtrain-{job.run_id}-a{job.attempt}-n{job.node_rank}",
+            **self._node(),
+        )
+        holder.start()
+        return holder
+
+    def _node(self) -> dict[str, Any]:
+        """The node's network and shared memory, for the container that has them."""
+        name, network = self._job.hostnames[self._job.node_rank], self._job.network
         place: dict[str, Any] = {
             "hostname": name,
             "shm_size": self._job.limits.shm_bytes,
             "ipc_mode": "shareable",
         }
-        network = self._job.network
         if network is None:
             return place
         config = self._client.api.create_endpoint_config(aliases=[name])
