@@ -58,7 +58,8 @@ def measure(folder: Path, home: str, *, pairs: int) -> float:
         "the source alone": [sys.executable, "-c", LOOK],
         "pushtrain plan": [str(Path(sys.executable).with_name("pushtrain")), "plan", str(folder)],
     }
-    env = {**os.environ, "PUSHTRAIN_HOME": home, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env = {**kept, "PUSHTRAIN_HOME": home, "PYTHONPATH": str(Path(__file__).parent.parent)}
     rounds = [[seconds(argv, folder, env) for argv in commands.values()] for _ in range(pairs + 1)][1:]
     medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     for name, median in zip(commands, medians, strict=True):

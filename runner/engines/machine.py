@@ -33,7 +33,7 @@ class Machine:
 
     def check(self, gang: Gang) -> None:
         """Raise NoCapacity when the gang can never fit on this machine."""
-        place.place(gang, (self._host(gpus.discover()),), nodes_per_host=None)
+        place.place(gang, (self._host(_gpus_for(gang)),), nodes_per_host=None)
 
     def submit(self, run_id: str) -> None:
         """Start the supervisor in a session of its own, so that it outlives the caller and its terminal."""
@@ -65,7 +65,7 @@ class Machine:
 
     def reserve(self, gang: Gang, *, run_id: str) -> Reservation | None:
         """All the GPUs of the gang at once, or None while other runs hold them. Raises NoCapacity."""
-        found = gpus.discover()
+        found = _gpus_for(gang)
         place.place(gang, (self._host(found),), nodes_per_host=None)
         wanted = gang.nodes * gang.gpus_per_node
         free = found
@@ -113,6 +113,11 @@ class Machine:
             memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             gpus=found,
         )
+
+
+def _gpus_for(gang: Gang) -> tuple[gpus.Gpu, ...]:
+    """This machine's GPUs where the gang wants any: asking the driver takes its time."""
+    return gpus.discover() if gang.gpus_per_node else ()
 
 
 def mark(run_id: str, node_rank: int) -> str:
