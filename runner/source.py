@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,17 +98,30 @@ def working_copy(cached: Path, destination: Path) -> None:
         raise SourceError(f"the source could not be copied to {destination}: {error}") from error
 
 
-def evict(cache: Path, keep: int) -> int:
-    """Removes all but the `keep` trees used last; returns how many. Those used within the hour stay."""
+def cached(cache: Path) -> list[Path]:
+    """Returns the unpacked trees, the one used last first; each folder's time is that of its last use."""
+    sources = cache / "sources"
+    return _trees(sources) if sources.is_dir() else []
+
+
+def evict(cache: Path, trees: Collection[str]) -> frozenset[str]:
+    """Removes these unpacked trees, but for those used within the hour; returns which. Safe to repeat."""
     sources = cache / "sources"
     if not sources.is_dir():
-        return 0
+        return frozenset()
     with _locked(sources):
-        old = [place for place in _trees(sources)[keep:] if place.stat().st_mtime < time.time() - RECENT_S]
+        before_s = time.time() - RECENT_S
+        old = [p for p in _trees(sources) if p.name in trees and p.stat().st_mtime < before_s]
         for place in old:
             _listing_path(place).unlink(missing_ok=True)
             shutil.rmtree(place.rename(sources / f"{_TEMPORARY}{place.name}"))
-    return len(old)
+    return frozenset(place.name for place in old)
+
+
+def blobs(store: Store) -> frozenset[str]:
+    """Returns the digests of all archives that a source refers to: what a clean-up must keep."""
+    names = (name.removesuffix(".json") for name in store.children("sources"))
+    return frozenset(_record(store, name)["archive"] for name in names)
 
 
 _TEMPORARY = ".new-"

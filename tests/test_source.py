@@ -275,7 +275,7 @@ def test_other_content_of_the_same_length_is_not_taken_for_a_git_lfs_file(repo: 
         packed(repo, store)
 
 
-def test_the_trees_used_last_are_kept_and_others_removed(repo: Path, store: Store, cache: Path) -> None:
+def test_only_the_trees_that_are_named_are_evicted(repo: Path, store: Store, cache: Path) -> None:
     places = []
     for number in range(4):
         commit(repo, {"train.py": f"print({number})\n", "same.py": ""})
@@ -283,14 +283,16 @@ def test_the_trees_used_last_are_kept_and_others_removed(repo: Path, store: Stor
         aged = time.time() - 2 * source.RECENT_S + number
         os.utime(places[-1], (aged, aged))
     source.unpack(store, places[0].name, cache)
-    assert source.evict(cache, 2) == 2
+    assert source.cached(cache) == [places[0], places[3], places[2], places[1]]
+    gone = source.evict(cache, [place.name for place in places[:3]])
+    assert gone == {places[1].name, places[2].name}
     assert [place.exists() for place in places] == [True, False, False, True]
     assert contents(source.unpack(store, places[1].name, cache))["train.py"] == "print(1)\n"
 
 
 def test_a_tree_that_was_just_asked_for_is_not_evicted(repo: Path, store: Store, cache: Path) -> None:
     place = source.unpack(store, packed(repo, store), cache)
-    assert source.evict(cache, 0) == 0
+    assert source.evict(cache, [place.name]) == frozenset()
     assert place.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def get(
     if not chosen:
         raise UsageError(f"{run.id} has no output {path!r}", tip=f"pushtrain outputs {run.id}")
     total = sum(f.size_bytes for f in chosen.values())
-    with _bar(total) as advance:
+    with bar(total) as advance:
         for target, entry in chosen.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             _bring(shop, run, entry, target, sealed=sealed, advance=advance)
@@ -55,23 +56,15 @@ def _bring(
     target.chmod(0o755 if entry.executable else 0o644)
 
 
-class _bar:  # noqa: N801  # a context manager, used as one
-    """A progress bar on a terminal, nothing in a pipe."""
+@contextlib.contextmanager
+def bar(total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing in a pipe; yields what is to be called with the bytes done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-    def __init__(self, total_bytes: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        terminal = Console(stderr=True)
-        self._progress = Progress(
-            *columns, console=terminal, transient=True, disable=not terminal.is_terminal
-        )
-        self._task = self._progress.add_task("", total=total_bytes)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._progress.start()
-        return lambda done: self._progress.advance(self._task, done)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    terminal = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    progress = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+    task = progress.add_task("", total=total_bytes)
+    with progress:
+        yield lambda done: progress.advance(task, done)

@@ -133,12 +133,12 @@ def fetch(dataset: Dataset, *, store: Store, cache: Path, progress: Progress) ->
             return Path(dataset.source)
         kept = cache / "datasets" / dataset.digest.replace(":", "-")
         copy = kept / dataset.file_name if dataset.file_name else kept
-        if copy.exists():
-            return copy
         part = kept.with_name(f".{kept.name}.part")
+        # Also where it is there already: `pushtrain gc` removes under this lock what was not used for long.
         with _locked(kept.with_name(f"{kept.name}.lock")):
             if not copy.exists():
                 _bring(dataset, copy, part=part, where=where, progress=progress)
+            os.utime(kept)
         return copy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ _TRANSFERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """A registered version of a data set; it never changes."""
+    """A registered version of a data set; it never changes. `created_at_s` is in unix seconds."""
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid"}
 
@@ -31,6 +32,7 @@ class Version:
     size_bytes: int
     files: tuple[File, ...]
     file_name: str = ""
+    created_at_s: float
 
     def __str__(self) -> str:
         return f"{self.name}@v{self.number}"
@@ -146,6 +148,7 @@ def _create(store: Store, name: str, content: Contents, *, number: int) -> Versi
             size_bytes=content.size_bytes,
             files=content.files,
             file_name=content.file_name,
+            created_at_s=time.time(),
         )
         try:
             store.create(_key(name, number), json.dumps(asdict(version), indent=1).encode())

@@ -22,8 +22,8 @@ from runner.errors import EnvironmentFailed
 
 logger = logging.getLogger(__name__)
 
-# Written last: a folder without it is what a killed build left.
-_COMPLETE = "pushtrain-complete"
+# Written last: a folder without it is what a killed build left. Its time is that of the last use.
+COMPLETE = "pushtrain-complete"
 _LEGACY_KERAS = "import os; os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')\n"
 
 
@@ -39,7 +39,7 @@ class Venv:
 def is_complete(recipe: Recipe, *, root: Path) -> bool:
     """Whether `root` holds the finished venv of `recipe` and its interpreter still exists."""
     venv = _venv(recipe, root)
-    return (venv.path / _COMPLETE).is_file() and venv.python.exists()
+    return (venv.path / COMPLETE).is_file() and venv.python.exists()
 
 
 def prepare_venv(recipe: Recipe, *, root: Path, log: Log) -> Venv:
@@ -51,12 +51,12 @@ def prepare_venv(recipe: Recipe, *, root: Path, log: Log) -> Venv:
     """
     _require_apt(recipe)
     venv = _venv(recipe, root)
-    if not is_complete(recipe, root=root):
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f"{recipe.key}.lock", log):
-            if not is_complete(recipe, root=root):  # another process may have made it while this one waited
-                _make(recipe, venv, log)
-    os.utime(venv.path / _COMPLETE)  # when it was last used, for `pushtrain gc`
+    root.mkdir(parents=True, exist_ok=True)
+    # Also where it is there already: `pushtrain gc` removes under this lock what was not used for long.
+    with _locked(root / f"{recipe.key}.lock", log):
+        if not is_complete(recipe, root=root):
+            _make(recipe, venv, log)
+        os.utime(venv.path / COMPLETE)
     return venv
 
 
@@ -75,9 +75,9 @@ def _make(recipe: Recipe, venv: Venv, log: Log) -> None:
         _install(recipe, venv, log)
         if recipe.legacy_keras:
             _install_legacy_keras(venv, log)
-        (venv.path / _COMPLETE).write_text("")
+        (venv.path / COMPLETE).write_text("")
     finally:
-        if not (venv.path / _COMPLETE).exists():
+        if not (venv.path / COMPLETE).exists():
             shutil.rmtree(venv.path, ignore_errors=True)
     logger.info("made the venv in %.1f s", time.monotonic() - started_s)
 

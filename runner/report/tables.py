@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from runner.datasets.registered import Version as DatasetVersion
+    from runner.gc import Found
     from runner.manifest import FileEntry
     from runner.models import Promotion, Version
     from runner.runs import Run
@@ -77,6 +79,49 @@ def files(console: Console, shown: Sequence[FileEntry], *, sealed: bool) -> None
         console.print("so far; the run goes on", highlight=False)
 
 
+def datasets(console: Console, shown: Sequence[DatasetVersion]) -> None:
+    """Print versions of registered data sets."""
+    if not shown:
+        console.print("no data sets yet; register one with: pushtrain data add NAME PATH", highlight=False)
+        return
+    table = _table("name", "version", "size", "files", "digest", "registered")
+    for version in shown:
+        table.add_row(
+            _cell(version.name),
+            _cell(f"v{version.number}"),
+            _cell(format_size(version.size_bytes)),
+            _cell(len(version.files)),
+            _cell(version.digest[:19], "dim"),
+            _cell(_when(version.created_at_s)),
+        )
+    console.print(table)
+
+
+BLOBS_SHOWN = 10
+
+
+def garbage(console: Console, shown: Sequence[Found], *, now_s: float) -> None:
+    """Print what may be removed, and how much that is; of blobs, which have no names, the first few."""
+    if not shown:
+        console.print("there is nothing to remove", highlight=False)
+        return
+    table = _table("size", "what", "name", "unused for")
+    blobs = [found for found in shown if found.kind == "blob"]
+    hidden = blobs[BLOBS_SHOWN:]
+    for found in shown:
+        if found not in hidden:
+            unused = format_duration(round(now_s - found.used_at_s)) if found.used_at_s else "-"
+            table.add_row(
+                _cell(format_size(found.size_bytes)), _cell(found.kind), _cell(found.name), _cell(unused)
+            )
+    if hidden:
+        size = format_size(sum(found.size_bytes for found in hidden))
+        table.add_row(_cell(size), _cell("blob"), _cell(f"and {len(hidden)} more"), _cell("-"))
+    console.print(table)
+    total = format_size(sum(found.size_bytes for found in shown))
+    console.print(f"{total} in all", highlight=False)
+
+
 def models(console: Console, rows: Sequence[tuple[Version, Mapping[str, Promotion]]]) -> None:
     """Print each model's latest version and its stages."""
     if not rows:
@@ -103,7 +148,7 @@ def model(
 
     lineage = version.lineage
     standing = [f"{stage} (#{p.n})" for stage, p in stages.items() if p.version == version.version]
-    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(version.created_at_s))
+    made = _when(version.created_at_s)
     console.print(Text(f"{version.name}@{version.version}", style="bold"), Text(_framework(version)))
     rows = (
         ("made", f"{made} by run {lineage.run_id}"),
@@ -129,6 +174,10 @@ def model(
         table.add_row(_cell(format_size(entry.size_bytes)), _cell(entry.path), _cell(entry.digest, "dim"))
     console.print(table)
     console.print(f"\nget it: pushtrain models download {version.name}@{version.version}", highlight=False)
+
+
+def _when(at_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
 
 
 def _framework(version: Version) -> str:

@@ -1,0 +1,65 @@
+"""A store's runs -> what those that have not ended need, and when an environment was last used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner import plan, runs
+from runner.errors import Corrupt, NotFound
+
+if TYPE_CHECKING:
+    from runner.plan import Plan
+    from runner.runs import Run
+    from runner.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """`ended` tells of every run whether it has; the rest is what the others need: none of it may be touched.
+
+    `environments` and `trees` are keys, `data` digests. `used_at_s` is when a run last used an image, by its name.
+    """
+
+    ended: Mapping[str, bool]
+    environments: frozenset[str]
+    trees: frozenset[str]
+    data: frozenset[str]
+    used_at_s: Mapping[str, float]
+
+
+def read(store: Store) -> Needs:
+    """Read every run. Raises StoreError; Corrupt where the plan of a run that has not ended cannot be read."""
+    found = tuple(runs.listing(store))
+    plans = [_plan(store, run) for run in found if not run.state.ended]
+    wanted = [each for each in plans if each is not None]
+    return Needs(
+        ended={run.id: run.state.ended for run in found},
+        environments=frozenset(each.environment.key for each in wanted),
+        trees=frozenset(each.tree for each in wanted),
+        data=frozenset(data.digest for each in wanted for data in each.datasets),
+        used_at_s=_used(found),
+    )
+
+
+def _plan(store: Store, run: Run) -> Plan | None:
+    from pydantic import ValidationError
+
+    key = runs.key(run.id, "plan.json")
+    try:
+        return plan.from_json(store.read(key))
+    except NotFound:
+        return None  # Nobody can take it up.
+    except ValidationError as error:
+        raise Corrupt(
+            f"{key} cannot be read, so nobody knows what the run needs", tip=f"pushtrain cancel {run.id}"
+        ) from error
+
+
+def _used(found: tuple[Run, ...]) -> dict[str, float]:
+    used: dict[str, float] = {}
+    for run in found:
+        last_s = max((s.ended_at_s or s.started_at_s for s in run.stages), default=run.created_at_s)
+        used[run.environment] = max(last_s, used.get(run.environment, 0.0))
+    return used
