@@ -19,6 +19,8 @@ from typing import IO
 from tests.services.process import running
 
 SLOTS = 10
+# A slot is also a bridge and its addresses, so it is taken for the whole machine, whatever the cache.
+LOCKS = Path("/run/lock/pushtrain-tests")
 BASE_REPOSITORY = "pushtrain-test/base"
 _KEPT_CACHE = "8GB"
 
@@ -49,7 +51,7 @@ class DockerEngine:
 def docker_daemon(cache: Path) -> Iterator[DockerEngine]:
     """Runs a daemon on a free slot of `cache`, empty of containers, networks and images but the bases."""
     with ExitStack() as stack:
-        slot, lock = _free_slot(cache)
+        slot, lock = _free_slot()
         stack.enter_context(lock)
         folder = cache / f"docker-{slot}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,17 +68,17 @@ def docker_daemon(cache: Path) -> Iterator[DockerEngine]:
         _empty(engine)
 
 
-def _free_slot(cache: Path) -> tuple[int, IO[str]]:
-    cache.mkdir(parents=True, exist_ok=True)
+def _free_slot() -> tuple[int, IO[str]]:
+    LOCKS.mkdir(parents=True, exist_ok=True)
     for slot in range(SLOTS):
-        lock = (cache / f"docker-{slot}.lock").open("w")
+        lock = (LOCKS / f"{slot}.lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
             continue
         return slot, lock
-    raise RuntimeError(f"all {SLOTS} Docker daemons of {cache} are in use")
+    raise RuntimeError(f"all {SLOTS} Docker daemons for tests are in use")
 
 
 def _argv(engine: DockerEngine, slot: int, bridge: str) -> list[str]:
