@@ -120,9 +120,10 @@ def follow(
         time.sleep(every_s)
         run = runs.load(store, run_id)
         if not alive and not run.state.ended:
+            why = f": {run.reason}" if run.reason else ""
             raise EngineError(
-                f"the supervisor of {run_id} is gone, in state {run.state}; what was synced is kept",
-                tip=f"pushtrain resume {run_id}",
+                f"the supervisor of {run_id} is gone, in state {run.state}{why}; what was synced is kept",
+                tip=run.tip or f"pushtrain resume {run_id}",
             )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runner.store import Store
 
 START_WITHIN_S = 15.0
+LOG_TAIL = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,14 @@ def _wait_for_supervisor(shop: Workshop, run: Run) -> None:
         if supervised(shop, run) or runs.load(shop.store, run.id).state.ended:
             return
         time.sleep(0.05)
+
+
+def supervisor_log(shop: Workshop, run_id: str) -> str:
+    """The end of what the run's supervisor said on this machine, empty once the run ended."""
+    try:
+        return (shop.home / "scratch" / run_id / "supervisor.log").read_text()[-LOG_TAIL:]
+    except FileNotFoundError:
+        return ""
 
 
 def plan_of(store: Store, run_id: str) -> Plan:

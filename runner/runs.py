@@ -261,11 +261,6 @@ def build_log_key(run_id: str) -> str:
     return key(run_id, "logs/environment.log")
 
 
-def events_key(run_id: str) -> str:
-    """The stream of what the supervisor tells: one line each, for people."""
-    return key(run_id, "logs/supervisor.log")
-
-
 def metrics_key(run_id: str) -> str:
     """The stream of metric points, JSON lines."""
     return key(run_id, "metrics.jsonl")

@@ -7,6 +7,7 @@ a supervisor that died is replaced by starting another one on the same folder.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import shutil
@@ -20,7 +21,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner import causes, collect, engines, jobs, plan, preparation, runs, source
-from runner.errors import Cancelled, EngineError, NotFound, PushtrainError, TimedOut, TrainingFailed
+from runner.errors import (
+    Cancelled,
+    EngineError,
+    NotFound,
+    PushtrainError,
+    StoreError,
+    TimedOut,
+    TrainingFailed,
+)
 from runner.gang import Gang, Outcome
 from runner.hosts import Hosts
 from runner.interrupts import Watch
@@ -66,6 +75,9 @@ class Supervision:
         except TrainingFailed as error:
             self._end(State.FAILED, error, code=error.code)
         except PushtrainError as error:
+            if error.retryable and self._has_results():
+                self._leave_for_later(error)
+                raise
             self._end(State.FAILED, error, code=error.exit_code)
         finally:
             self._hosts.close()
@@ -293,6 +305,22 @@ class Supervision:
     def _end(self, state: State, error: PushtrainError, *, code: int) -> None:
         logger.info("%s: %s: %s", self._id, state, error)
         self._move(state, reason=str(error), tip=error.tip, exit_code=code)
+
+    def _has_results(self) -> bool:
+        """Whether ending the run now could lose something: it trained, and what it wrote is not sealed or published."""
+        return bool(self._load().attempts) and self._state in (
+            State.RUNNING,
+            State.COLLECTING,
+            State.PUBLISHING,
+        )
+
+    def _leave_for_later(self, error: PushtrainError) -> None:
+        """A passing fault (a full disk, a store that does not answer) does not end the run: `resume` goes on."""
+        logger.error("%s is left as it is: %s", self._id, error)
+        with contextlib.suppress(StoreError):
+            self._change(
+                reason=str(error), tip=f"{error.tip or 'mend that'}; then: pushtrain resume {self._id}"
+            )
 
     def _say(self, sentence: str) -> None:
         logger.info("%s: %s", self._id, sentence)

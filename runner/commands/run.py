@@ -95,6 +95,7 @@ def _plan(asked: argparse.Namespace) -> Planned:
 def _attend(shop: Workshop, run_id: str, *, notes: tuple[str, ...]) -> int:
     """Follow the run to its end. The first Ctrl-C or SIGTERM cancels it, the second kills it."""
     from runner import pipeline, runs
+    from runner.errors import EngineError, RunNotFound
     from runner.follow import follow
     from runner.report.live import Screen
 
@@ -119,7 +120,12 @@ def _attend(shop: Workshop, run_id: str, *, notes: tuple[str, ...]) -> int:
         every_s=follow_every_s(shop.store_uri),
         supervised=lambda found: pipeline.supervised(shop, found),
     )
-    return _summarise(shop, screen.show(events), notes)
+    try:
+        ended = screen.show(events)
+    except RunNotFound as error:
+        said = pipeline.supervisor_log(shop, run_id)
+        raise EngineError(f"the supervisor of {run_id} did not start:\n{said}", tip="pushtrain gc") from error
+    return _summarise(shop, ended, notes)
 
 
 def _summarise(shop: Workshop, found: Run, notes: tuple[str, ...]) -> int:
