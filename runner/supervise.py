@@ -117,10 +117,18 @@ class Supervision:
 
     def _train(self) -> None:
         """Attempt after attempt, until one ends for good; how it ended is in run.json then."""
-        outcome = self._follow_adopted()
+        outcome = self._recorded() or self._follow_adopted()
         while outcome is None or self._again(outcome):
             outcome = self._attempt()
             self._note_end(outcome)
+
+    def _recorded(self) -> Outcome | None:
+        """How the last attempt ended, where an earlier supervisor wrote that down and then died."""
+        attempts = self._load().attempts
+        if not attempts or attempts[-1].outcome in ("", "lost"):
+            return None
+        last = attempts[-1]
+        return Outcome(kind=last.outcome, code=last.exit_code or 0, cause=last.cause)
 
     def _follow_adopted(self) -> Outcome | None:
         """Follow the gang that an earlier supervisor started, where all of it still lives."""
@@ -149,9 +157,11 @@ class Supervision:
         gang.start(self._jobs(reservation, prepared, attempt=number))
         try:
             return gang.follow(lambda: self._say(f"attempt {number}: all ranks started"))
+        except StoreError:
+            raise  # Not the training's fault: the attempt is lost, the run goes on when it is resumed.
         except PushtrainError as error:
             self._note_end(Outcome(kind="failed", code=error.exit_code, cause=str(error)))
-            raise
+            raise TrainingFailed(str(error), code=error.exit_code, tip=error.tip) from error
 
     def _sweep(self) -> None:
         """End what an attempt of a dead supervisor left, and note that it was lost."""
