@@ -176,9 +176,15 @@ class Gang:
         how = self._interrupts.how
         if how is None or how == self._stop_sent:
             return
-        self._fail(Outcome(kind="cancelled", code=errors.Cancelled("").code, cause="cancelled"))
+        asked_before = self._outcome is not None
+        self._outcome = self._outcome or Outcome(
+            kind="cancelled", code=errors.Cancelled("").code, cause="cancelled"
+        )
         self._stop_sent = how
-        self._stop(grace_s=self._limits.grace_s if how == "stop" else 0.0)
+        if how == "kill":
+            self._stop(grace_s=0.0)
+        elif not asked_before:  # A second SIGTERM would break off the saving that the first began.
+            self._stop(grace_s=self._limits.grace_s)
 
     def _fail(self, outcome: Outcome) -> None:
         """Remember the first failure only: the others die because of it."""

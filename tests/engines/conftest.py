@@ -59,8 +59,11 @@ def _projects(
     )
     try:
         yield made
-        left = lambda: made.leftovers() + _containers(docker)  # noqa: E731
-        wait_for(lambda: not left(), what=f"nothing left, but there is {left()}", within_s=20)
+        wait_for(
+            lambda: not made.leftovers() and not _containers(docker),
+            what="nothing of an ended run left",
+            within_s=20,
+        )
     finally:
         made.end()
         if docker is not None:

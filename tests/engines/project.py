@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -173,13 +174,15 @@ class Project:
         """The newest run (or that one) once it is in `state`."""
 
         def there() -> Run | None:
-            found = {run.id: run for run in runs.listing(self.store)}
-            wanted = found.get(run_id) if run_id else (self.run if found else None)
+            known = list(runs.listing(self.store))
+            wanted = next((run for run in known if run_id in (None, run.id)), None)
             if wanted is not None and wanted.state.ended and wanted.state != state:
                 pytest.fail(f"{wanted.state} instead of {state}: {wanted.reason}\n{self.told()}")
             return wanted if wanted is not None and wanted.state == state else None
 
-        return wait_for(there, what=f"a run that is {state}; {self.told()}")
+        found = wait_for(there, what=f"a run that is {state}; {self.told()}")
+        assert found is not None
+        return found
 
     def until_prints(self, text: str, *, attempt: int = 1, rank: int = 0, run_id: str | None = None) -> str:
         """The output of a rank of the newest run (or that one) once `text` is in it."""
@@ -217,13 +220,15 @@ class Project:
         """What commands and supervisors said, for the message of a test that failed."""
         logs = sorted(self.home.glob("scratch/*/*.log")) + sorted(self.home.glob("scratch/*/*/*.log"))
         files = [*(command.path for command in self.commands), *logs]
-        return "\n".join(f"--- {path}\n{path.read_text(errors='replace')[-3000:]}" for path in files)
+        said = [f"--- {path}\n{path.read_text(errors='replace')[-3000:]}" for path in files]
+        living = [f"{pid}: {' '.join(words)[:200]}" for pid, words in self._living()]
+        return "\n".join([*said, "--- living", *living])
 
     # Processes
 
     def processes(self, module: str) -> list[int]:
-        """Ids of this project's living processes that run `python -m MODULE`, or the command for `pushtrain`."""
-        return [pid for pid, words in self._living() if module in (words[2:3] or [""])[0:1]]
+        """Ids of this project's living processes that run `python -m MODULE`."""
+        return [pid for pid, words in self._living() if words[1:3] == ["-m", module]]
 
     def _living(self) -> Iterator[tuple[int, list[str]]]:
         mine = f"PUSHTRAIN_HOME={self.home}".encode()
@@ -253,6 +258,13 @@ class Project:
         if len(set(shards.values())) == 1:
             pytest.skip("one time in 256 the held key has the lock of run.json")
         with locked(self.home / "store" / ".locks" / shards[key]):
+            yield
+
+    @contextlib.contextmanager
+    def held_environment(self) -> Iterator[None]:
+        """Hold the lock of the venv, as another run does that makes the same one: preparing takes as long."""
+        plan = json.loads(self.pushtrain("plan", "--json").output)
+        with locked(self.home / "envs" / f"{plan['environment']['key']}.lock"):
             yield
 
     @property

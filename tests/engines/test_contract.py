@@ -98,7 +98,7 @@ def test_every_rank_is_told_its_place_and_its_lines_are_told_apart(project: Proj
 
 
 def test_a_secret_reaches_the_ranks_and_nothing_else(project: Project) -> None:
-    project.environ["API_TOKEN"] = "tok-5f2a9c71"  # noqa: S105
+    project.environ["API_TOKEN"] = "tok-5f2a9c71"
     project.write(
         """
         token = os.environ["API_TOKEN"]
