@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import errors
-from runner.errors import EngineError
+from runner.errors import Cancelled, EngineError
 from runner.jobs import scratch
 
 if TYPE_CHECKING:
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.engines import Engine
+    from runner.gang import Interrupts
     from runner.host.channel import Channel, Event
     from runner.host.job import Job
+
+POLL_S = 0.5
 
 
 class Hosts:
@@ -58,24 +61,37 @@ class Hosts:
             channel.close()
         self.channels, self.inbox = {}, queue.Queue()
 
-    def seal(self, jobs: Mapping[int, Job], *, timeout_s: float) -> dict[int, list[dict[str, object]]]:
-        """Have every host seal its outputs: manifests by node. Blocks. Raises the host's error, or EngineError."""
+    def seal(
+        self, jobs: Mapping[int, Job], *, timeout_s: float, interrupts: Interrupts
+    ) -> dict[int, list[dict[str, object]]]:
+        """Have every host seal its outputs: manifests by node. Blocks.
+
+        Raises the host's error, EngineError for a host that is gone, Cancelled where somebody kills the run.
+        """
         self.open()
         for node, channel in self.channels.items():
             channel.send("seal", job=jobs[node].to_json())
         sealed: dict[int, list[dict[str, object]]] = {}
         deadline_s = time.monotonic() + timeout_s
         while len(sealed) < self._nodes:
-            try:
-                node, event = self.inbox.get(timeout=max(0.0, deadline_s - time.monotonic()))
-            except queue.Empty:
+            if interrupts.how == "kill":
+                raise Cancelled("killed while its outputs were being sealed; what was synced is kept")
+            if time.monotonic() > deadline_s:
                 raise EngineError(
-                    f"outputs were not sealed within {timeout_s:g} s", tip="pushtrain resume"
-                ) from None
+                    f"outputs were not sealed within {timeout_s:g} s", tip=f"pushtrain resume {self._id}"
+                )
+            try:
+                node, event = self.inbox.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
             if event["event"] == "sealed":
                 sealed[node] = event["manifest"]
-            elif event["event"] == "error":
-                raise getattr(errors, event["class"], EngineError)(event["message"], tip=event["tip"])
-            elif event["event"] == "lost" and node not in sealed and not self.channels[node].alive:
-                raise EngineError(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")
+            elif node not in sealed:
+                self._check(node, event)
         return sealed
+
+    def _check(self, node: int, event: Event) -> None:
+        if event["event"] == "error":
+            raise getattr(errors, event["class"], EngineError)(event["message"], tip=event["tip"])
+        if event["event"] == "lost" and not self.channels[node].alive:
+            raise EngineError(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")

@@ -252,7 +252,7 @@ class Supervision:
         )
         told = self._jobs(here, None, attempt=max(2, self._load().attempt))
         idle = {node: replace(job, processes=(), datasets=(), log_keys={}) for node, job in told.items()}
-        manifest = collect.manifest(self._hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S))
+        manifest = collect.manifest(self._hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S, interrupts=self._watch))
         self._store.write(key, manifest.to_json())
         return manifest
 

@@ -44,14 +44,12 @@ def read(store: Store) -> Needs:
 
 
 def _plan(store: Store, run: Run) -> Plan | None:
-    from pydantic import ValidationError
-
     key = runs.key(run.id, "plan.json")
     try:
         return plan.from_json(store.read(key))
     except NotFound:
         return None  # Nobody can take it up.
-    except ValidationError as error:
+    except Corrupt as error:
         raise Corrupt(
             f"{key} cannot be read, so nobody knows what the run needs", tip=f"pushtrain cancel {run.id}"
         ) from error
