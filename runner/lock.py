@@ -26,10 +26,14 @@ def held(path: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
 
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock."""
-    if not path.exists():
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
-    with held(path) as mine:
-        return not mine
+    try:
+        return not _taken(descriptor, until_s=0.0)
+    finally:
+        os.close(descriptor)
 
 
 def _taken(descriptor: int, *, until_s: float) -> bool:
