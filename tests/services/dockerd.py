@@ -1,7 +1,7 @@
 """A Docker daemon for tests, apart from any other on the machine: its own socket, data, bridge and addresses.
 
 Up to ten test sessions at once have one each; the next session that gets the same slot finds its base image
-and build cache again.
+and fetched packages again.
 """
 
 from __future__ import annotations
@@ -149,6 +149,8 @@ def _empty(engine: DockerEngine) -> None:
     bases = {row.split()[1] for row in listed if row.split()[0] == BASE_REPOSITORY}
     if others := {row.split()[1] for row in listed} - bases:
         engine.docker("image", "rm", "-f", *sorted(others))
+    # A step that an earlier session has run says nothing any more; what apt and pip have fetched is kept.
+    engine.docker("builder", "prune", "-af", "--filter", "type=regular")
     engine.docker("builder", "prune", "-f", f"--keep-storage={_KEPT_CACHE}")
 
 
