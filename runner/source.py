@@ -288,8 +288,12 @@ def _earlier(sources: Path, repository: str) -> _Earlier | None:
 
 def _trees(sources: Path) -> list[Path]:
     """Returns the unpacked trees, the one used last first."""
-    places = [path for path in sources.iterdir() if _TREE.fullmatch(path.name)]
-    return sorted(places, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    found = []
+    for path in sources.iterdir():
+        with suppress(FileNotFoundError):  # evicted meanwhile
+            if _TREE.fullmatch(path.name):
+                found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _listing_path(place: Path) -> Path:

@@ -28,24 +28,16 @@ class Blobs:
 
     def look(self) -> Looked:
         """See Shelf.look. Nothing may go while a run collects, or while something that may refer cannot be read."""
-        if run := _collecting(self._store):
-            return Looked(note=f"{run} is collecting its outputs; once it has ended, try again")
         # Blobs before references: what is put and referred to meanwhile is not among them.
         listed = tuple(self._store.blobs())
-        try:
-            needed = references(self._store)
-        except (Corrupt, DatasetError, ModelError) as error:
-            return Looked(note=f"{error}; what it refers to is not known")
-        return Looked(found=tuple(_found(blob, needed) for blob in listed))
+        needed, note = self._needed()
+        return Looked(note=note) if note else Looked(found=tuple(_found(blob, needed) for blob in listed))
 
     def remove(self, chosen: Sequence[Found]) -> Iterator[Removed]:
         """See Shelf.remove; references and ages are read once more."""
-        if _collecting(self._store):
-            yield from (Removed(found=each, kept="a run began to collect its outputs") for each in chosen)
-            return
-        needed = references(self._store)
-        wanted = {each.name: each for each in chosen}
-        for blob in self._store.blobs():
+        needed, note = self._needed()
+        wanted = {} if note else {each.name: each for each in chosen}
+        for blob in self._store.blobs() if wanted else ():
             found = wanted.pop(blob.digest, None)
             if found is None:
                 continue
@@ -54,7 +46,17 @@ class Blobs:
                 continue
             self._store.delete_blob(blob.digest)
             yield Removed(found=found)
-        yield from (Removed(found=each, kept="somebody else removed it") for each in wanted.values())
+        left = chosen if note else wanted.values()
+        yield from (Removed(found=each, kept=note or "somebody else removed it") for each in left)
+
+    def _needed(self) -> tuple[frozenset[str], str]:
+        """What is referred to; or why that cannot be known now."""
+        if run := _collecting(self._store):
+            return frozenset(), f"{run} is collecting its outputs; once it has ended, try again"
+        try:
+            return references(self._store), ""
+        except (Corrupt, DatasetError, ModelError) as error:
+            return frozenset(), f"{error}; what it refers to is not known"
 
 
 def references(store: Store) -> frozenset[str]:

@@ -63,7 +63,7 @@ class Locked:
             if not mine or self.now_s - used_at_s < rests_s:
                 return _USED_AGAIN
             hidden = _hide(path)
-        return _erase(hidden)
+        return _erase(hidden) if hidden else _GONE
 
     def _folders(self) -> Iterator[tuple[Path, str]]:
         for path in _below(self.root):
@@ -183,11 +183,14 @@ class Scratch:
     def _drop(self, path: Path) -> str:
         if not path.is_dir():
             return _GONE
-        with held(path / "supervisor.lock") as mine:
-            if not mine:
-                return _USED_AGAIN
-            hidden = _hide(path)
-        return _erase(hidden)
+        try:
+            with held(path / "supervisor.lock") as mine:
+                hidden = _hide(path) if mine else None
+        except (FileNotFoundError, FileExistsError):  # The folder went while its lock was being opened.
+            return _GONE
+        if not mine:
+            return _USED_AGAIN
+        return _erase(hidden) if hidden else _GONE
 
 
 def _is_hidden(path: Path) -> bool:
@@ -228,11 +231,14 @@ def _below(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
-def _hide(path: Path) -> Path:
-    """Out of sight at once, so that nobody meets half a folder; a name that the next clean-up knows."""
+def _hide(path: Path) -> Path | None:
+    """Out of sight at once, so that nobody meets half a folder; None where somebody else was first."""
     if _is_hidden(path):
         return path
-    return path.rename(path.with_name(f"{_REMOVED}{uuid.uuid4().hex}={path.name}"))
+    try:
+        return path.rename(path.with_name(f"{_REMOVED}{uuid.uuid4().hex}={path.name}"))
+    except FileNotFoundError:
+        return None
 
 
 def _erase(folder: Path) -> str:
