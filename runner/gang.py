@@ -61,6 +61,7 @@ class Gang:
         self._lost: set[int] = set()
         self._left = {node: set(mine) for node, mine in ranks.items()}
         self._adopted: set[int] = set()
+        self._starting = False
         self._silent_s: dict[int, float] = {}
         self._outcome: Outcome | None = None
         self._error: errors.PushtrainError | None = None
@@ -69,6 +70,7 @@ class Gang:
 
     def start(self, jobs: Mapping[int, Job]) -> None:
         """Tell every host to fetch what it needs; they start together once all have it."""
+        self._starting = True
         for node, channel in self._channels.items():
             channel.send("fetch", job=jobs[node].to_json())
 
@@ -113,6 +115,8 @@ class Gang:
 
     def _on_fetched(self, node: int, _: Event) -> None:
         self._fetched.add(node)
+        if not self._starting:
+            return  # Told again to a supervisor that takes over: these ranks were started long ago.
         if len(self._fetched) == len(self._channels) and self._outcome is None and self._error is None:
             for channel in self._channels.values():
                 channel.send("go")

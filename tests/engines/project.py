@@ -252,12 +252,15 @@ class Project:
         return [pid for run_id in self.run_ids for pid in marked_processes(f"{run_id}:")]
 
     @contextlib.contextmanager
-    def held_key(self, key: str) -> Iterator[None]:
-        """Hold a key of the directory store, so that whoever writes it waits: a stage as long as a test needs."""
-        shards = {name: hashlib.sha256(name.encode()).hexdigest()[:2] for name in (key, self._run_key)}
-        if len(set(shards.values())) == 1:
-            pytest.skip("one time in 256 the held key has the lock of run.json")
-        with locked(self.home / "store" / ".locks" / shards[key]):
+    def held_stage(self, state: str) -> Iterator[None]:
+        """Hold what the newest run writes last while it is `collecting` or `publishing`: the stage takes as long."""
+        run = self.run
+        key = runs.key(run.id, "outputs.json") if state == "collecting" else f"results/{run.plan_hash}"
+        names = (key, runs.key(run.id, "run.json"))
+        lock, other = (hashlib.sha256(name.encode()).hexdigest()[:2] for name in names)
+        if lock == other:
+            pytest.skip("one time in 256 the store has one lock for both keys")
+        with locked(self.home / "store" / ".locks" / lock):
             yield
 
     @contextlib.contextmanager
@@ -266,10 +269,6 @@ class Project:
         plan = json.loads(self.pushtrain("plan", "--json").output)
         with locked(self.home / "envs" / f"{plan['environment']['key']}.lock"):
             yield
-
-    @property
-    def _run_key(self) -> str:
-        return runs.key(self.run_ids[-1], "run.json") if self.run_ids else ""
 
     # Ends
 
