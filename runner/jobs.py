@@ -118,11 +118,20 @@ def facts(plan: Plan, *, run_id: str, attempt: int) -> dict[str, str]:
 
 
 def secrets_of(plan: Plan) -> dict[str, str]:
-    """The run's secrets from this process's environment. Raises PlanError that names every missing one."""
-    missing = [name for name in plan.secrets if name not in os.environ]
+    """What the ranks get, from this process's environment. Raises PlanError that names every missing one."""
+    return _from_environment(plan.secrets)
+
+
+def build_secrets_of(plan: Plan) -> dict[str, str]:
+    """What the build of the image gets, from this process's environment. Raises as `secrets_of`."""
+    return _from_environment(plan.environment.build_secrets)
+
+
+def _from_environment(names: tuple[str, ...]) -> dict[str, str]:
+    missing = [name for name in names if name not in os.environ]
     if missing:
         raise PlanError(
             f"secrets that are not in the environment: {', '.join(missing)}",
             tip=f"export {missing[0]}=… and run the command again",
         )
-    return {name: os.environ[name] for name in plan.secrets}
+    return {name: os.environ[name] for name in names}

@@ -129,6 +129,7 @@ def submit(shop: Workshop, planned: Planned) -> str:
     that dies in between leaves no run that nobody moves on.
     """
     jobs.secrets_of(planned.plan)
+    jobs.build_secrets_of(planned.plan)
     store, run_id = shop.store, runs.new_id(now_s=time.time())
     source.pack(planned.source, store)
     if planned.source.dirty:

@@ -181,7 +181,7 @@ class Supervision:
             store=self._store,
             home=self._home,
             registry=os.environ.get("PUSHTRAIN_REGISTRY"),
-            secrets=self._secrets,
+            secrets=jobs.build_secrets_of(self._plan),
         )
         self._change(environment=prepared.name, environment_digest=prepared.digest)
         return prepared
