@@ -27,7 +27,7 @@ def repository(folder: Path, environment: str) -> Path:
     folder.mkdir(parents=True)
     (folder / "train.py").write_text("pass\n")
     (folder / "train.yml").write_text(
-        f"name: nothing\nentrypoint: train.py\npolicy: {{reuse: false}}\nenvironment: {environment}\n"
+        f"name: nothing\nrun: python3 train.py\npolicy: {{reuse: false}}\nenvironment: {environment}\n"
     )
     for number in range(50):
         (folder / f"module_{number}.py").write_text(f"x = {number}\n" * 50)
