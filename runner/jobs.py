@@ -41,7 +41,7 @@ def jobs(
         node = slot.node_rank
         return Job(
             run_id=run_id,
-            mark=mark(run_id, node),
+            mark=mark(run_id, node, attempt=attempt),
             attempt=attempt,
             node_rank=node,
             hostnames=hostnames,

@@ -164,11 +164,12 @@ class Supervision:
             raise TrainingFailed(str(error), code=error.exit_code, tip=error.tip) from error
 
     def _sweep(self) -> None:
-        """End what an attempt of a dead supervisor left, and note that it was lost."""
+        """End what a lost attempt left: its ranks would write to the same folders. Note that it was lost."""
         attempts = self._load().attempts
-        if attempts and not attempts[-1].outcome:
-            self._say(f"attempt {attempts[-1].number} was lost with its supervisor; ending what it left")
+        if attempts and attempts[-1].outcome in ("", "lost"):
             self._engine.sweep(self._id)
+        if attempts and not attempts[-1].outcome:
+            self._say(f"attempt {attempts[-1].number} was lost with its supervisor")
             self._note_end(Outcome(kind="lost", code=EngineError.exit_code, cause="its supervisor died"))
 
     def _prepare(self) -> Prepared:

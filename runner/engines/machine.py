@@ -120,6 +120,6 @@ def _gpus_for(gang: Gang) -> tuple[gpus.Gpu, ...]:
     return gpus.discover() if gang.gpus_per_node else ()
 
 
-def mark(run_id: str, node_rank: int) -> str:
-    """What every process and container of this node of the run carries."""
-    return f"{run_id}:{node_rank}:"
+def mark(run_id: str, node_rank: int, *, attempt: int) -> str:
+    """What every process and container of this node carries in this attempt of the run."""
+    return f"{run_id}:{node_rank}:{attempt}:"

@@ -21,7 +21,7 @@ LABEL = "pushtrain.mark"
 def marked_processes(mark: str) -> list[int]:
     """Process ids whose environment carries a mark that begins so; none of other users that we may not read.
 
-    A mark is `RUN:NODE:`, so that `RUN:` means all nodes of a run.
+    A mark is `RUN:NODE:ATTEMPT:`, so that `RUN:` means all nodes of a run.
     """
     wanted = f"{MARK}={mark}".encode()
     found = []

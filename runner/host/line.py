@@ -57,7 +57,9 @@ class Line:
                     _write(writer, event)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Let nobody take over any more. Safe to repeat."""
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # Closing alone would leave `_accept` waiting for one more.
         self._server.close()
 
     def _read(self, reader: IO[str], writer: IO[str]) -> None:

@@ -197,6 +197,7 @@ class Service:
                 self._done = True
             elif self._kill_at_s is None:
                 logger.warning("nobody took the run over: stopping its ranks")
+                self._line.close()  # Whoever came now would take their end for a failure of the training.
                 self._stop(grace_s=LEASH_GRACE_S)
 
     def _flush(self) -> None:
@@ -215,9 +216,8 @@ class Service:
         self._line.tell({"event": "beat", "silent_s": silent_s}, keep=False)
 
     def _hold_leash(self, job: Job) -> None:
-        """Start the guardian that ends the ranks if this process dies."""
-        if self._leash is not None:
-            return
+        """Start the guardian that ends the ranks of this attempt if this process dies."""
+        self._drop_leash()
         kind = "docker" if job.image is not None else "local"
         self._leash = subprocess.Popen(
             [sys.executable, "-m", "runner.host.leash", job.mark, kind, str(LEASH_GRACE_S)],
@@ -231,8 +231,12 @@ class Service:
         self._line.close()
         if self._node is not None:
             self._node.close()
+        self._drop_leash()
+
+    def _drop_leash(self) -> None:
         if self._leash is not None:
             self._leash.communicate("done")
+            self._leash = None
 
 
 def _inherited_leases() -> tuple[int, ...]:

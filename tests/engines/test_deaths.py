@@ -201,3 +201,48 @@ def test_an_ended_run_is_not_taken_up_again(local_project: Project) -> None:
 
     assert done.code == 73, done.output
     assert "there is nothing to take up" in done.output
+
+
+def test_ranks_that_ignore_sigterm_never_meet_those_of_the_next_attempt(project: Project) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    project.write(stubborn + STEPS, **KEPT, retry={"max": 1, "on": ["node-lost"]})
+    project.pushtrain("run", "--detach")
+    project.until_prints("begun at 0")
+    before = set(project.ranks())
+    project.kill("runner.host")
+
+    project.until_prints("begun at 1", attempt=2)
+    after = set(project.ranks())
+    assert after
+    assert not before & after
+    # The guardian of the first attempt goes on for its grace; it must not take the second one's ranks for its own.
+    wait_for(lambda: len(project.processes("runner.host.leash")) == 1, what="the end of the first leash")
+    assert set(project.ranks()) == after
+    project.let_go()
+    project.until("succeeded")
+
+
+def test_ranks_without_host_and_leash_do_not_outlive_the_run(project: Project) -> None:
+    _started(project)
+    for module in ("runner.host.leash", "runner.host"):
+        project.kill(module)
+
+    project.until("failed")
+    _nothing_runs(project)
+
+
+def test_ranks_that_are_being_stopped_are_not_taken_over(local_project: Project) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    local_project.environ["PUSHTRAIN_LEASE_S"] = "0.2"
+    local_project.write(stubborn + STEPS, **KEPT)
+    local_project.pushtrain("run", "--detach")
+    local_project.until_prints("begun at 0")
+    local_project.kill("runner.supervise")
+    wait_for(lambda: "nobody took the run over" in local_project.told(), what="the end of the lease")
+
+    resumed = local_project.start("resume", "last")
+    local_project.until_prints("begun at 1", attempt=2)
+    local_project.let_go()
+
+    assert resumed.finish().code == 0
+    assert [a.outcome for a in local_project.run.attempts] == ["lost", "succeeded"]
