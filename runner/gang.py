@@ -57,7 +57,9 @@ class Gang:
         self._channels, self._inbox = channels, inbox
         self._limits, self._interrupts = limits, interrupts
         self._fetched: set[int] = set()
-        self._started: set[int] = set()
+        self._started_at_s: dict[int, float] = {}
+        self._refused: set[int] = set()
+        self._going = False
         self._lost: set[int] = set()
         self._left = {node: set(mine) for node, mine in ranks.items()}
         self._adopted: set[int] = set()
@@ -79,15 +81,18 @@ class Gang:
         deadline_s = time.monotonic() + 10.0
         while len(self._adopted | self._lost) < len(self._channels) and time.monotonic() < deadline_s:
             self._take(timeout_s=POLL_S)
-        return len(self._started) == len(self._channels) and not self._lost
+        self._going = bool(self._started_at_s)
+        return len(self._started_at_s) == len(self._channels) and not self._lost
 
     def follow(self, on_started: Callable[[], None]) -> Outcome:
         """Block until every rank ended. Raises the error of a host that could not fetch or start."""
         announced = False
         while not self._ended():
             self._take(timeout_s=POLL_S)
-            if not announced and len(self._started) == len(self._channels):
-                self._running_since_s = time.monotonic()
+            if not announced and len(self._started_at_s) == len(self._channels):
+                # By the hosts' clock: a supervisor that took over counts from when the ranks were started.
+                ran_s = max(0.0, time.time() - max(self._started_at_s.values()))
+                self._running_since_s = time.monotonic() - ran_s
                 announced = True
                 on_started()
             self._check_limits()
@@ -106,10 +111,11 @@ class Gang:
             handler(node, event)
 
     def _ended(self) -> bool:
-        waiting = {n for n in self._channels if n not in self._lost}
-        if self._error is not None or (self._outcome is not None and not self._started):
-            return all(not self._left[n] for n in waiting & self._started)
-        return all(not self._left[n] for n in waiting)
+        if not self._going and (self._error is not None or self._outcome is not None):
+            return True
+        # Once told to go, a host starts its ranks and tells how each ended, unless it refuses or dies.
+        waiting = set(self._channels) - self._lost - self._refused
+        return all(not self._left[node] for node in waiting)
 
     # Events
 
@@ -118,13 +124,12 @@ class Gang:
         if not self._starting:
             return  # Told again to a supervisor that takes over: these ranks were started long ago.
         if len(self._fetched) == len(self._channels) and self._outcome is None and self._error is None:
+            self._going = True
             for channel in self._channels.values():
                 channel.send("go")
 
-    def _on_started(self, node: int, _: Event) -> None:
-        self._started.add(node)
-        if self._stop_sent is not None:  # It started while the others were being stopped.
-            self._channels[node].send("stop", grace_s=self._limits.grace_s)
+    def _on_started(self, node: int, event: Event) -> None:
+        self._started_at_s[node] = event["at_s"]
 
     def _on_adopted(self, node: int, _: Event) -> None:
         self._adopted.add(node)
@@ -146,11 +151,12 @@ class Gang:
                 )
             )
 
-    def _on_error(self, _: int, event: Event) -> None:
+    def _on_error(self, node: int, event: Event) -> None:
+        self._refused.add(node)
         kind = getattr(errors, event["class"], errors.EngineError)
         if self._error is None:
             self._error = kind(event["message"], tip=event["tip"])
-        self._stop(grace_s=self._limits.grace_s)
+        self._halt()
 
     def _on_lost(self, node: int, _: Event) -> None:
         self._lost.add(node)
@@ -170,7 +176,8 @@ class Gang:
             self._fail(
                 Outcome(kind="timeout", code=75, cause=f"timeout.run: it ran for more than {run_s:g} s")
             )
-        silent_s = min(self._silent_s.values(), default=0.0)
+        # A host whose ranks have ended is silent for no time.
+        silent_s = min((s for node, s in self._silent_s.items() if self._left[node]), default=0.0)
         if silence_s is not None and silent_s > silence_s:
             self._fail(
                 Outcome(kind="timeout", code=75, cause=f"timeout.silence: no output for {silent_s:.0f} s")
@@ -180,7 +187,7 @@ class Gang:
         how = self._interrupts.how
         if how is None or how == self._stop_sent:
             return
-        asked_before = self._outcome is not None
+        asked_before = self._stop_sent is not None
         self._outcome = self._outcome or Outcome(
             kind="cancelled", code=errors.Cancelled("").code, cause="cancelled"
         )
@@ -192,11 +199,15 @@ class Gang:
 
     def _fail(self, outcome: Outcome) -> None:
         """Remember the first failure only: the others die because of it."""
-        if self._outcome is not None:
-            return
-        self._outcome = outcome
-        self._stop_sent = self._stop_sent or "failure"
-        self._stop(grace_s=self._limits.grace_s)
+        if self._outcome is None and self._error is None:
+            self._outcome = outcome
+            self._halt()
+
+    def _halt(self) -> None:
+        """Ask all ranks to end, once: a second SIGTERM would break off what they save."""
+        if self._stop_sent is None:
+            self._stop_sent = "failure"
+            self._stop(grace_s=self._limits.grace_s)
 
     def _stop(self, *, grace_s: float) -> None:
         for channel in self._channels.values():

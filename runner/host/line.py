@@ -56,10 +56,17 @@ class Line:
                 with contextlib.suppress(OSError, ValueError):  # A reader that is gone is noticed by `_read`.
                     _write(writer, event)
 
+    def forget(self) -> None:
+        """What was told so far is of an attempt that is over: a supervisor that takes over must not hear it."""
+        with self._lock:
+            self._history.clear()
+
     def close(self) -> None:
         """Let nobody take over any more. Safe to repeat."""
         with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)  # Closing alone would leave `_accept` waiting for one more.
+            self._server.shutdown(
+                socket.SHUT_RDWR
+            )  # Closing alone would leave `_accept` waiting for one more.
         self._server.close()
 
     def _read(self, reader: IO[str], writer: IO[str]) -> None:

@@ -139,6 +139,7 @@ class Service:
     def _fetch(self, job: Job) -> None:
         if self._node is not None:
             self._node.close()
+        self._line.forget()
         self._node = Node(job)
         self._hold_leash(job)
         threading.Thread(target=self._prepare, daemon=True).start()

@@ -1,0 +1,386 @@
+"""The life of a gang, driven by hosts that answer from a script: no process, no clock but the gang's own."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from runner import errors, jobs
+from runner.gang import Gang, Outcome
+from runner.host.channel import Channel, Event
+from runner.host.job import Job
+from runner.place import Reservation, Slot
+from runner.plan import Limits
+from tests.flow import made
+
+NO_LIMITS = Limits(queue_s=None, run_s=None, silence_s=None, grace_s=5.0)
+Inbox = queue.Queue[tuple[int, Event]]
+Answers = Callable[["Host", dict[str, Any]], None]
+
+FETCHED = {"event": "fetched"}
+ADOPTED = {"event": "adopted"}
+LOST = {"event": "lost"}
+
+
+def started(*, ago_s: float = 0.0) -> Event:
+    return {"event": "started", "at_s": time.time() - ago_s}
+
+
+def exited(
+    rank: int, code: int = 0, *, signal: str = "", cause: str = "", lines: tuple[str, ...] = ()
+) -> Event:
+    return {
+        "event": "exited",
+        "rank": rank,
+        "code": code,
+        "signal": signal,
+        "cause": cause,
+        "last_lines": list(lines),
+    }
+
+
+def error(kind: str, message: str, tip: str = "") -> Event:
+    return {"event": "error", "class": kind, "message": message, "tip": tip}
+
+
+def beat(silent_s: float) -> Event:
+    return {"event": "beat", "silent_s": silent_s}
+
+
+@dataclass
+class Host:
+    """Takes commands as a channel does; `answers` says by command which events come back."""
+
+    node: int
+    inbox: Inbox
+    answers: Mapping[str, tuple[Event, ...]]
+    everybody: list[tuple[int, str]]
+    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def send(self, op: str, **fields: Any) -> None:
+        self.sent.append((op, fields))
+        self.everybody.append((self.node, op))
+        for event in self.answers.get(op, ()):
+            self.inbox.put((self.node, event))
+
+    @property
+    def graces_s(self) -> list[float]:
+        return [fields["grace_s"] for op, fields in self.sent if op == "stop"]
+
+
+@dataclass
+class Wish:
+    """Whether somebody wants the run to end; `then` is what they want once they were asked some times."""
+
+    how: str | None = None
+
+
+@dataclass
+class Stage:
+    """A gang of one rank a node, its hosts and what they heard, in order."""
+
+    gang: Gang
+    hosts: list[Host]
+    heard: list[tuple[int, str]]
+    inbox: Inbox
+    wish: Wish
+    jobs: Mapping[int, Job]
+
+    def start(self) -> None:
+        self.gang.start(self.jobs)
+
+    def run(self) -> Outcome:
+        self.start()
+        return self.gang.follow(lambda: self.heard.append((-1, "running")))
+
+
+def stage(*answers: Mapping[str, tuple[Event, ...]], limits: Limits = NO_LIMITS) -> Stage:
+    inbox: Inbox = queue.Queue()
+    heard: list[tuple[int, str]] = []
+    hosts = [Host(node, inbox, mine, heard) for node, mine in enumerate(answers)]
+    wish = Wish()
+    gang = Gang(
+        {host.node: cast(Channel, host) for host in hosts},
+        inbox,
+        ranks={host.node: frozenset([host.node]) for host in hosts},
+        limits=limits,
+        interrupts=wish,
+    )
+    return Stage(gang, hosts, heard, inbox, wish, told(len(hosts)))
+
+
+def told(nodes: int) -> Mapping[int, Job]:
+    slots = tuple(Slot(node_rank=n, host="h", address="127.0.0.1") for n in range(nodes))
+    return jobs.jobs(
+        made.plan(),
+        Reservation(slots=slots),
+        run_id="r",
+        attempt=1,
+        resume=False,
+        store="/store",
+        home=Path("/home"),
+        venv="/venv",
+        image=None,
+        secrets={},
+    )
+
+
+def good(rank: int) -> dict[str, tuple[Event, ...]]:
+    return {"fetch": (FETCHED,), "go": (started(), exited(rank))}
+
+
+def patient(rank: int, code: int = 143) -> dict[str, tuple[Event, ...]]:
+    """Runs until it is stopped."""
+    return {"fetch": (FETCHED,), "go": (started(),), "stop": (exited(rank, code),)}
+
+
+def test_a_gang_whose_ranks_all_end_well_succeeded() -> None:
+    assert stage(good(0), good(1), good(2)).run() == Outcome(kind="succeeded")
+
+
+def test_no_rank_starts_before_every_host_has_fetched() -> None:
+    here = stage(good(0), {**good(1), "fetch": ()}, good(2))
+    here.start()
+    here.inbox.put((1, FETCHED))
+    here.gang.follow(lambda: None)
+    assert here.heard == [(n, "fetch") for n in range(3)] + [(n, "go") for n in range(3)]
+
+
+def test_every_host_is_told_its_own_job() -> None:
+    here = stage(good(0), good(1))
+    here.run()
+    assert [host.sent[0][1]["job"]["node_rank"] for host in here.hosts] == [0, 1]
+
+
+def test_it_is_told_once_that_all_ranks_run() -> None:
+    here = stage(good(0), good(1))
+    here.run()
+    assert here.heard.count((-1, "running")) == 1
+
+
+def test_the_first_failure_stops_the_others_and_is_the_one_that_is_reported() -> None:
+    failure = exited(1, 7, cause="out of memory", lines=("a", "b"))
+    here = stage(patient(0), {"fetch": (FETCHED,), "go": (started(), failure)}, patient(2))
+    outcome = here.run()
+    assert outcome == Outcome(
+        kind="failed", code=7, failed_rank=1, cause="out of memory", last_lines=("a", "b")
+    )
+    assert [host.graces_s for host in here.hosts] == [[5.0]] * 3
+
+
+def test_a_rank_that_was_ended_by_a_signal_is_reported_with_its_name() -> None:
+    killed = exited(0, 137, signal="SIGKILL")
+    assert stage({"fetch": (FETCHED,), "go": (started(), killed)}).run().signal == "SIGKILL"
+
+
+def test_the_end_of_all_ranks_is_awaited_after_a_failure() -> None:
+    slow = {"fetch": (FETCHED,), "go": (started(),), "stop": (beat(0.0), exited(1, 143))}
+    here = stage({"fetch": (FETCHED,), "go": (started(), exited(0, 1))}, slow)
+    assert here.run().failed_rank == 0
+    assert here.inbox.empty()
+
+
+def test_a_host_that_cannot_fetch_raises_its_error_and_nothing_starts() -> None:
+    missing = error("DatasetError", "mnist is gone", "look for it")
+    here = stage(good(0), {"fetch": (missing,)})
+    with pytest.raises(errors.DatasetError, match="mnist is gone") as caught:
+        here.run()
+    assert caught.value.tip == "look for it"
+    assert "go" not in {op for _, op in here.heard}
+
+
+def test_an_error_of_a_kind_that_is_not_known_is_the_engines() -> None:
+    with pytest.raises(errors.EngineError):
+        stage({"fetch": (error("Refused", "no"),)}).run()
+
+
+def test_a_host_that_cannot_start_its_ranks_stops_the_others_and_raises_its_error() -> None:
+    refusing = {"fetch": (FETCHED,), "go": (error("EngineError", "Docker refused"),)}
+    here = stage(patient(0), refusing, patient(2))
+    with pytest.raises(errors.EngineError, match="Docker refused"):
+        here.run()
+    assert [host.graces_s for host in here.hosts] == [[5.0]] * 3
+    assert here.inbox.empty()
+
+
+def test_a_host_that_dies_while_ranks_run_loses_the_attempt_and_stops_the_others() -> None:
+    here = stage(patient(0), {"fetch": (FETCHED,), "go": (started(), LOST)})
+    outcome = here.run()
+    assert (outcome.kind, outcome.code) == ("lost", errors.EngineError.exit_code)
+    assert "node 1" in outcome.cause
+    assert here.hosts[0].graces_s == [5.0]
+
+
+def test_a_host_that_dies_while_it_fetches_ends_the_attempt_before_anything_started() -> None:
+    here = stage({"fetch": ()}, {"fetch": (LOST,)})
+    assert here.run().kind == "lost"
+    assert "go" not in {op for _, op in here.heard}
+
+
+def test_a_gang_that_runs_longer_than_its_limit_is_stopped() -> None:
+    here = stage(patient(0), patient(1), limits=replace(NO_LIMITS, run_s=0.0))
+    outcome = here.run()
+    assert (outcome.kind, outcome.code) == ("timeout", 75)
+    assert "timeout.run" in outcome.cause
+
+
+def test_fetching_does_not_count_as_running() -> None:
+    here = stage({"fetch": (beat(0.0), beat(0.0))}, limits=replace(NO_LIMITS, run_s=0.0))
+    here.wish.how = "kill"
+    assert here.run().kind == "cancelled"
+
+
+def test_a_gang_in_which_nobody_says_anything_is_stopped() -> None:
+    here = stage(patient(0), patient(1), limits=replace(NO_LIMITS, silence_s=60.0))
+    here.start()
+    for node in (0, 1):
+        here.inbox.put((node, beat(61.0)))
+    outcome = here.gang.follow(lambda: None)
+    assert (outcome.kind, outcome.code) == ("timeout", 75)
+    assert "no output for 61 s" in outcome.cause
+
+
+def test_one_rank_that_still_speaks_keeps_the_gang_alive() -> None:
+    here = stage(patient(0), patient(1), limits=replace(NO_LIMITS, silence_s=60.0))
+    here.start()
+    here.inbox.put((0, beat(0.5)))
+    here.inbox.put((1, beat(61.0)))
+    here.inbox.put((0, exited(0)))
+    here.inbox.put((1, exited(1)))
+    assert here.gang.follow(lambda: None).kind == "succeeded"
+
+
+def test_a_host_whose_ranks_have_ended_does_not_count_as_one_that_speaks() -> None:
+    """It says that it is silent for no time, while the rank that it waits for hangs."""
+    here = stage(good(0), patient(1), limits=replace(NO_LIMITS, silence_s=60.0))
+    here.start()
+    here.inbox.put((0, beat(0.0)))
+    here.inbox.put((1, beat(61.0)))
+    assert here.gang.follow(lambda: None).kind == "timeout"
+
+
+def test_cancelling_gives_every_rank_its_grace_and_then_reports_cancelled() -> None:
+    here = stage(patient(0), patient(1, code=0))
+    here.wish.how = "stop"
+    here.start()
+    here.inbox.put((0, beat(0.0)))
+    outcome = here.gang.follow(lambda: None)
+    assert (outcome.kind, outcome.code) == ("cancelled", 130)
+    assert [host.graces_s for host in here.hosts] == [[5.0], [5.0]]
+
+
+def test_cancelling_before_anything_started_ends_at_once() -> None:
+    here = stage({"fetch": ()}, {"fetch": ()})
+    here.wish.how = "kill"
+    assert here.run().kind == "cancelled"
+
+
+def test_ranks_that_are_just_being_started_get_their_grace_too() -> None:
+    """Cancelled between `go` and `started`: the host starts its ranks all the same."""
+    here = stage({"fetch": (FETCHED,), "stop": (started(), exited(0, 143))})
+    here.wish.how = "stop"
+    assert here.run().kind == "cancelled"
+    assert here.inbox.empty()
+    assert here.hosts[0].graces_s == [5.0]
+
+
+def test_cancelling_twice_kills() -> None:
+    class Impatient:
+        """Wants a stop first and, once that was sent, a kill."""
+
+        @property
+        def how(self) -> str | None:
+            return "kill" if here.hosts[0].graces_s else "stop"
+
+    here = stage({"fetch": (FETCHED,), "go": (started(),)})
+    gang = Gang(
+        {0: cast(Channel, here.hosts[0])},
+        here.inbox,
+        ranks={0: frozenset([0])},
+        limits=NO_LIMITS,
+        interrupts=Impatient(),
+    )
+    here.hosts[0].answers = {**here.hosts[0].answers, "stop": ()}
+    gang.start(here.jobs)
+    here.inbox.put((0, beat(0.0)))
+    here.inbox.put((0, beat(0.0)))
+    here.inbox.put((0, exited(0, 137, signal="SIGKILL")))
+    assert gang.follow(lambda: None).kind == "cancelled"
+    assert here.hosts[0].graces_s == [5.0, 0.0]
+
+
+def test_a_cancel_after_a_failure_does_not_break_off_what_the_others_save() -> None:
+    here = stage(
+        {"fetch": (FETCHED,), "go": (started(), exited(0, 3))}, {"fetch": (FETCHED,), "go": (started(),)}
+    )
+    here.start()
+    seen: list[str] = []
+
+    class Late:
+        @property
+        def how(self) -> str | None:
+            if here.hosts[1].graces_s and not seen:
+                seen.append("stop")
+                here.inbox.put((1, exited(1, 143)))
+            return "stop" if seen else None
+
+    gang = here.gang
+    gang._interrupts = Late()
+    outcome = gang.follow(lambda: None)
+    assert (outcome.kind, outcome.failed_rank) == ("failed", 0)
+    assert here.hosts[1].graces_s == [5.0]
+
+
+# Taken over from a supervisor that died
+
+
+def test_ranks_that_an_earlier_supervisor_started_are_followed_and_not_started_again() -> None:
+    here = stage({}, {})
+    for node in (0, 1):
+        for event in (FETCHED, started(), ADOPTED):
+            here.inbox.put((node, event))
+    assert here.gang.adopt()
+    here.inbox.put((0, exited(0)))
+    here.inbox.put((1, exited(1)))
+    assert here.gang.follow(lambda: None).kind == "succeeded"
+    assert here.heard == []
+
+
+def test_ranks_that_ended_before_the_run_was_taken_over_count() -> None:
+    here = stage({}, {})
+    for node in (0, 1):
+        for event in (FETCHED, started(), exited(node, 5 * node), ADOPTED):
+            here.inbox.put((node, event))
+    assert here.gang.adopt()
+    assert here.gang.follow(lambda: None).failed_rank == 1
+
+
+def test_a_gang_that_was_not_started_everywhere_is_not_taken_over() -> None:
+    here = stage({}, {})
+    for event in (FETCHED, started(), ADOPTED):
+        here.inbox.put((0, event))
+    for event in (FETCHED, ADOPTED):
+        here.inbox.put((1, event))
+    assert not here.gang.adopt()
+
+
+def test_a_gang_of_which_a_host_is_gone_is_not_taken_over() -> None:
+    here = stage({}, {})
+    for node in (0, 1):
+        for event in (FETCHED, started(), ADOPTED if node == 0 else LOST):
+            here.inbox.put((node, event))
+    assert not here.gang.adopt()
+
+
+def test_the_time_that_ranks_ran_before_they_were_taken_over_counts() -> None:
+    here = stage({"stop": (exited(0, 143),)}, limits=replace(NO_LIMITS, run_s=3600.0))
+    for event in (FETCHED, started(ago_s=3601.0), ADOPTED):
+        here.inbox.put((0, event))
+    assert here.gang.adopt()
+    assert here.gang.follow(lambda: None).kind == "timeout"
