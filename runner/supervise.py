@@ -147,6 +147,8 @@ class Supervision:
     def _attempt(self) -> Outcome:
         with self._watch.breaking():
             self._sweep()
+            if not self._plan.gang.gpus_per_node:
+                self._hosts.open()  # They start while the environment is looked for; with GPUs they hold the lease.
             prepared = self._prepare()
             reservation = self._reserve()
         self._hosts.open()

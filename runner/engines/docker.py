@@ -9,21 +9,13 @@ from runner.engines.machine import Machine
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runner.place import Gang
-
 
 class DockerMachine(Machine):
     """This machine through its Docker."""
 
     name = "docker"
     environment: Literal["venv", "image"] = "image"
-
-    def check(self, gang: Gang) -> None:
-        """Raise NoCapacity or EngineError."""
-        from runner.host.containers import connect
-
-        super().check(gang)
-        connect().close()
+    host_imports = "docker"
 
     def sweep(self, run_id: str) -> None:
         """Remove every container and network of the run."""

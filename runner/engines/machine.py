@@ -26,6 +26,7 @@ class Machine:
 
     name = "local"
     environment: Literal["venv", "image"] = "venv"
+    host_imports = ""
 
     def __init__(self, *, home: Path, store: str) -> None:
         self._home, self._store = home, store
@@ -87,6 +88,7 @@ class Machine:
             lease_s=float(os.environ.get("PUSHTRAIN_LEASE_S", LEASE_S)),
             lease_fds=self._lease.fds if self._lease is not None else (),
             environ=os.environ,
+            imports=self.host_imports,
         )
 
     def adopt(

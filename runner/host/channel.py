@@ -77,12 +77,16 @@ def start(
     lease_s: float,
     lease_fds: tuple[int, ...],
     environ: Mapping[str, str],
+    imports: str,
 ) -> Channel:
-    """Start a host process on this machine; it holds the GPU leases as well."""
+    """Start a host process on this machine; it holds the GPU leases as well.
+
+    `imports` names a library that it will need and may load while it waits for its first command; empty for none.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
     with (scratch / "host.log").open("ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "runner.host", str(scratch), str(lease_s)],
+            [sys.executable, "-m", "runner.host", str(scratch), str(lease_s), imports],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
