@@ -20,7 +20,10 @@ _KNOWN = (
     (re.compile(r"Address already in use"), "a port is in use"),
     (re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'"), "the package {} is missing"),
     (re.compile(r"(?:python\d?: )?can't open file '([^']+)'"), "there is no file {} in the source"),
-    (re.compile(r"exec (\S+) failed: No such file or directory"), "there is no program {} in the environment"),
+    (
+        re.compile(r"exec (\S+) failed: No such file or directory"),
+        "there is no program {} in the environment",
+    ),
     (re.compile(r"(\S+): (?:command )?not found"), "there is no program {} in the environment"),
     (re.compile(r"FileNotFoundError: .*No such file or directory: '([^']+)'"), "there is no file {}"),
     (re.compile(r"PermissionError: .*: '([^']+)'"), "it may not open {}"),
