@@ -82,10 +82,15 @@ def test_the_downloaded_model_answers_as_the_trained_one_did(tmp_path: Path, hom
         "s = m.signatures['serving_default']; n = list(s.structured_input_signature[1])[0];"
         "y = list(s(**{n: x}).values())[0].numpy().argmax(1); print((y == d.target).mean())"
     )
-    venv = next(path for path in (home / "envs").iterdir() if list(path.glob("lib/*/site-packages/tensorflow")))
+    venv = next(
+        path for path in (home / "envs").iterdir() if list(path.glob("lib/*/site-packages/tensorflow"))
+    )
 
     scored = subprocess.run(
-        [venv / "bin" / "python", "-c", score, tmp_path / "model"], capture_output=True, text=True, check=False
+        [venv / "bin" / "python", "-c", score, tmp_path / "model"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert scored.returncode == 0, scored.stderr
