@@ -354,7 +354,7 @@ class Supervision:
 
 
 def main(argv: list[str]) -> int:
-    """Supervise one run to its end. Returns 0, or 75 when another supervisor has it."""
+    """Supervise one run to its end. Returns 0, 75 when another supervisor has it, or a fault's code."""
     parser = argparse.ArgumentParser(prog="pushtrain supervise")
     parser.add_argument("run")
     parser.add_argument("--engine", required=True)
@@ -366,8 +366,12 @@ def main(argv: list[str]) -> int:
         if not mine:
             logger.error("%s has a supervisor already", asked.run)
             return 75
-        with Watch(open_store(asked.store), asked.run) as watch:
-            Supervision(asked.run, engine=asked.engine, store=asked.store, home=home, watch=watch).run()
+        try:
+            with Watch(open_store(asked.store), asked.run) as watch:
+                Supervision(asked.run, engine=asked.engine, store=asked.store, home=home, watch=watch).run()
+        except PushtrainError as error:
+            logger.error("%s: %s", asked.run, error)  # told once, as the command line does
+            return error.exit_code
     return 0
 
 
