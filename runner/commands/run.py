@@ -22,7 +22,8 @@ def check(asked: argparse.Namespace) -> int:
 
     path = _train_file(asked)
     found = spec.load(path)
-    print(f"{path}: right ({found.name}: {len(found.inputs)} inputs, {found.distribution.type} distribution)")
+    inputs = f"{len(found.inputs)} input{'' if len(found.inputs) == 1 else 's'}"
+    print(f"{path} is right: {found.name}, {inputs}")
     return 0
 
 
@@ -54,7 +55,7 @@ def run(asked: argparse.Namespace) -> int:
                     f"\n{done.id} did just this and succeeded; its result follows (--fresh trains anyway)",
                     style="bold",
                 )
-                return _summarise(shop, done, planned.plan.notes)
+                return _summarise(shop, done, planned.plan.notes, folder=asked.folder)
         run_id = pipeline.submit(shop, planned)
     finally:
         planned.source.close()
@@ -62,7 +63,7 @@ def run(asked: argparse.Namespace) -> int:
         print(run_id)
         print(f"follow it with: pushtrain logs -f {run_id}", file=sys.stderr)
         return 0
-    return _attend(shop, run_id, notes=planned.plan.notes)
+    return _attend(shop, run_id, notes=planned.plan.notes, folder=asked.folder)
 
 
 def resume(asked: argparse.Namespace) -> int:
@@ -92,7 +93,7 @@ def _plan(asked: argparse.Namespace) -> Planned:
     return pipeline.make_plan(workshop(asked), folder, look, train_file=asked.file, overrides=asked.param)
 
 
-def _attend(shop: Workshop, run_id: str, *, notes: tuple[str, ...]) -> int:
+def _attend(shop: Workshop, run_id: str, *, notes: tuple[str, ...], folder: str = "") -> int:
     """Follow the run to its end. The first Ctrl-C or SIGTERM cancels it, the second kills it."""
     from runner import pipeline, runs
     from runner.errors import EngineError, RunNotFound
@@ -125,11 +126,11 @@ def _attend(shop: Workshop, run_id: str, *, notes: tuple[str, ...]) -> int:
     except RunNotFound as error:
         said = pipeline.supervisor_log(shop, run_id)
         raise EngineError(f"the supervisor of {run_id} did not start:\n{said}", tip="pushtrain gc") from error
-    return _summarise(shop, ended, notes)
+    return _summarise(shop, ended, notes, folder=folder)
 
 
-def _summarise(shop: Workshop, found: Run, notes: tuple[str, ...]) -> int:
+def _summarise(shop: Workshop, found: Run, notes: tuple[str, ...], *, folder: str) -> int:
     from runner.commands.runs import summarise
 
-    summarise(shop, found, notes)
+    summarise(shop, found, notes, folder=folder)
     return found.exit_code or 0

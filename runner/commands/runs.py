@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from runner.runs import Run
     from runner.store import Store
 
-CANCEL_WITHIN_S = 3600.0
-
 
 def listing(asked: argparse.Namespace) -> int:
     """Print the runs, newest first."""
@@ -56,8 +54,8 @@ def show(asked: argparse.Namespace) -> int:
     return 0
 
 
-def summarise(shop: Workshop, found: Run, notes: Sequence[str]) -> None:
-    """Print the summary of a run."""
+def summarise(shop: Workshop, found: Run, notes: Sequence[str], *, folder: str = "") -> None:
+    """Print the summary of a run; `folder` is where its train.yml was found, if that is known."""
     from runner import collect, pipeline
     from runner.report import summary
 
@@ -70,6 +68,7 @@ def summarise(shop: Workshop, found: Run, notes: Sequence[str]) -> None:
         sealed=sealed,
         store=shop.store_uri,
         notes=notes,
+        folder=folder,
     )
     summary.show(console(), facts)
 
@@ -131,6 +130,11 @@ def _print_logs(store: Store, found: Run, *, rank: int | None, build: bool) -> i
         return 0
     if rank is not None and not 0 <= rank < found.world_size:
         raise UsageError(f"there is no rank {rank}", tip=f"the run has ranks 0 to {found.world_size - 1}")
+    if not found.attempts:
+        print(
+            f"no rank has started yet; pushtrain logs {found.id} --build tells of the environment",
+            file=sys.stderr,
+        )
     for attempt in range(1, found.attempt + 1):
         for each in range(found.world_size) if rank is None else (rank,):
             data = store.tail(runs.log_key(found.id, attempt=attempt, rank=each), offset=0)
@@ -178,15 +182,15 @@ def cancel(asked: argparse.Namespace) -> int:
     if found.state.ended:
         raise RunNotFound(f"{found.id} {found.state} already", tip=f"pushtrain show {found.id}")
     runs.request_cancel(shop.store, found.id, how="kill" if asked.kill else "stop")
-    if not pipeline.supervised(shop, found):
-        raise EngineError(
-            f"nobody supervises {found.id}: it is cancelled when it is taken up",
-            tip=f"pushtrain resume {found.id}",
-        )
-    deadline_s = time.monotonic() + CANCEL_WITHIN_S
-    while not found.state.ended and time.monotonic() < deadline_s:
+    while not found.state.ended:
+        alive = pipeline.supervised(shop, found)
         time.sleep(follow_every_s(shop.store_uri))
         found = runs.load(shop.store, found.id)
+        if not alive and not found.state.ended:
+            raise EngineError(
+                f"nobody supervises {found.id}: it is cancelled when it is taken up",
+                tip=f"pushtrain resume {found.id}",
+            )
     print(f"{found.id} {found.state}")
     return 0
 

@@ -73,7 +73,7 @@ def rows(sides: Sequence[Side]) -> Iterator[Row]:
         if any(name not in each for each in packages):
             yield f"  {name}", tuple("yes" if name in each else "-" for each in packages)
     yield "data", tuple(" ".join(f"{d.name}={d.digest[7:19]}" for d in s.plan.datasets) or "-" for s in sides)
-    yield "commit", tuple((s.run.commit or "-")[:10] + ("+" if s.run.dirty else "") for s in sides)
+    yield "commit", tuple((s.run.commit[:10] + "+" * s.run.dirty) if s.run.commit else "-" for s in sides)
     yield "tree", tuple(s.plan.tree[:10] for s in sides)
     yield "model", tuple(s.run.release or "-" for s in sides)
 

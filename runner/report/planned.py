@@ -31,9 +31,11 @@ def rows(planned: Planned) -> Iterator[tuple[str, str]]:
     """Label and value, line by line."""
     plan, asked = planned.plan, planned.plan.asked
     yield "name", plan.name
-    commit = asked.commit[:10] if asked.commit else "no commit"
-    yield "source", f"{commit} on {asked.branch or 'no branch'}, tree {plan.tree[:10]}"
-    if planned.source.changed:
+    commit = (
+        f"{asked.commit[:10]} on {asked.branch or 'no branch'}" if asked.commit else "not committed to git"
+    )
+    yield "source", f"{commit}, tree {plan.tree[:10]}"
+    if planned.source.changed and asked.commit:
         names = ", ".join(planned.source.changed[:5]) + (" …" if len(planned.source.changed) > 5 else "")
         yield "", f"with uncommitted changes: {names}"
     yield from (

@@ -24,7 +24,10 @@ _MARKS = {State.SUCCEEDED: ("✓", "green"), State.FAILED: ("✗", "red"), State
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything a summary tells; `sealed` is False while outputs are those of the live mirror."""
+    """Everything a summary tells; `sealed` is False while outputs are those of the live mirror.
+
+    `folder` is that of train.yml as it was typed; empty where it is not known, or the one we are in.
+    """
 
     run: Run
     series: Mapping[str, Series]
@@ -33,6 +36,7 @@ class Facts:
     sealed: bool
     store: str
     notes: Sequence[str]
+    folder: str = ""
 
 
 def show(console: Console, facts: Facts) -> None:
@@ -59,8 +63,10 @@ def show(console: Console, facts: Facts) -> None:
         _line(console, label.append_text(Text(value)))
     _curves(console, facts)
     _line(console, "")
-    for command, does in next_steps(facts):
-        _line(console, Text(f"  {command:<52}", style="cyan").append(f" {does}", style="dim"))
+    steps = tuple(next_steps(facts))
+    width = max((len(command) for command, _ in steps), default=0)
+    for command, does in steps:
+        _line(console, Text(f"  {command:<{width}}", style="cyan").append(f"   {does}", style="dim"))
 
 
 def _line(console: Console, text: object) -> None:
@@ -76,8 +82,9 @@ def _last_lines(run: Run) -> tuple[str, ...]:
 def rows(facts: Facts) -> Iterator[tuple[str, str]]:
     """Label and value, line by line."""
     run = facts.run
-    commit = (run.commit or "no commit")[:10] + (f" on {run.branch}" if run.branch else "")
-    yield "source", commit + (", with uncommitted changes" if run.dirty else "")
+    commit = (run.commit or "")[:10] + (f" on {run.branch}" if run.branch else "")
+    changes = ", with uncommitted changes" if run.dirty else ""
+    yield "source", commit + changes if run.commit else "not committed to git"
     if run.inputs:
         yield "inputs", "  ".join(f"{name}={format_value(value)}" for name, value in run.inputs.items())
     if run.environment:
@@ -89,7 +96,8 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "metric", run.verdict
     if facts.files:
         size = format_size(sum(f.size_bytes for f in facts.files))
-        yield "outputs", f"{len(facts.files)} files, {size}" + ("" if facts.sealed else " so far")
+        plural = "" if len(facts.files) == 1 else "s"
+        yield "outputs", f"{len(facts.files)} file{plural}, {size}" + ("" if facts.sealed else " so far")
     if run.release:
         yield "model", f"{run.release} is registered"
     for note in facts.notes:
@@ -130,15 +138,18 @@ def next_steps(facts: Facts) -> Iterator[tuple[str, str]]:
     short = run.id.rpartition("-")[2]
     if facts.files:
         yield f"pushtrain outputs {short} get . ./{run.name}-{short}", "copy the outputs here"
-    yield f"pushtrain logs {short}", "all output of all ranks"
+    if run.attempts:
+        yield f"pushtrain logs {short}", "all output of all ranks"
+    elif run.state.ended:
+        yield f"pushtrain logs {short} --build", "how the environment was made"
     if run.release:
         yield f"pushtrain models show {run.release}", "files, lineage, how to load it"
         yield f"pushtrain promote {run.release} production", "say which version serves"
     elif not run.state.ended:
         yield f"pushtrain cancel {short}", "stop it, keep its outputs"
-    if run.inputs:
-        name, value = next(iter(run.inputs.items()))
+    if run.inputs and run.state is State.SUCCEEDED:
+        where = f" {shlex.quote(facts.folder)}" if facts.folder not in ("", ".") else ""
         yield (
-            f"pushtrain run -p {shlex.quote(f'{name}={format_value(value)}')}",
-            "train with other inputs; then: pushtrain compare",
+            f"pushtrain run{where} -p {next(iter(run.inputs))}=VALUE",
+            "train with another value; then: pushtrain compare",
         )
