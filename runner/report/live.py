@@ -74,7 +74,7 @@ class Screen:
 
         many = self._run is not None and self._run.world_size > 1
         for line in lines:
-            text = Text(f"[rank {rank}] ", style="dim") if many else Text()
+            text = Text.assemble((f"[rank {rank}] " if many else "", "dim"))
             text.append_text(Text.from_ansi(line) if self._console.is_terminal else Text(line))
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 

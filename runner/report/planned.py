@@ -20,7 +20,7 @@ def show(console: Console, planned: Planned, *, finished: Run | None) -> None:
     from rich.text import Text
 
     for label, value in rows(planned):
-        text = Text(f"{label:<12}", style="dim").append_text(Text(value))
+        text = Text.assemble((f"{label:<12}", "dim"), value)
         console.print(text, soft_wrap=True, highlight=False, markup=False)
     if finished is not None:
         sentence = f"{finished.id} did just this and succeeded: `pushtrain run` would return its result"

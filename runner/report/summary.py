@@ -46,8 +46,7 @@ def show(console: Console, facts: Facts) -> None:
     run = facts.run
     mark, colour = _MARKS.get(run.state, ("•", "cyan"))
     took = run.stages[-1].started_at_s - run.created_at_s
-    title = Text(f"{mark} {run.name} ", style=f"bold {colour}")
-    title.append(f"{run.id} ", style="bold")
+    title = Text.assemble((f"{mark} {run.name} ", f"bold {colour}"), (f"{run.id} ", "bold"))
     title.append(f"{run.state}" + (f" in {format_duration(round(took, 1))}" if run.state.ended else ""))
     _line(console, "")
     _line(console, title)
@@ -59,14 +58,13 @@ def show(console: Console, facts: Facts) -> None:
         _line(console, Text(f"  → {run.tip}"))
     _line(console, "")
     for name, value in rows(facts):
-        label = Text(f"  {name:<12}", style="dim")
-        _line(console, label.append_text(Text(value)))
+        _line(console, Text.assemble((f"  {name:<12}", "dim"), value))
     _curves(console, facts)
     _line(console, "")
     steps = tuple(next_steps(facts))
     width = max((len(command) for command, _ in steps), default=0)
     for command, does in steps:
-        _line(console, Text(f"  {command:<{width}}", style="cyan").append(f"   {does}", style="dim"))
+        _line(console, Text.assemble((f"  {command:<{width}}", "cyan"), (f"   {does}", "dim")))
 
 
 def _line(console: Console, text: object) -> None:

@@ -167,7 +167,7 @@ def model(
         ("versions", ", ".join(versions)),
     )
     for label, value in rows:
-        line = Text(f"  {label:<12}", style="dim").append_text(Text(value))
+        line = Text.assemble((f"  {label:<12}", "dim"), value)
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     table = _table("size", "path", "digest")
     for entry in version.files:
