@@ -24,7 +24,10 @@ _KNOWN = (
         re.compile(r"exec (\S+) failed: No such file or directory"),
         "there is no program {} in the environment",
     ),
-    (re.compile(r"(\S+): (?:command )?not found"), "there is no program {} in the environment"),
+    (
+        re.compile(r"^(?:\S+: (?:line )?\d+|\S*sh): (\S+): (?:command )?not found$"),
+        "there is no program {} in the environment",
+    ),
     (re.compile(r"FileNotFoundError: .*No such file or directory: '([^']+)'"), "there is no file {}"),
     (re.compile(r"PermissionError: .*: '([^']+)'"), "it may not open {}"),
     (re.compile(r"NCCL.*(?:timeout|timed out)", re.IGNORECASE), "the ranks lost each other (NCCL time-out)"),
