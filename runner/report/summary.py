@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
@@ -100,7 +101,12 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "model", f"{run.release} is registered"
     for note in facts.notes:
         yield "note", note
-    yield "store", facts.store
+    yield "store", _shortened(facts.store)
+
+
+def _shortened(place: str) -> str:
+    home = f"{Path.home()}/"
+    return f"~/{place.removeprefix(home)}" if place.startswith(home) else place
 
 
 def stage_times(run: Run) -> Iterator[str]:
