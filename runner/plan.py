@@ -14,6 +14,7 @@ from runner.environment import Recipe
 from runner.errors import Corrupt, PlanError
 from runner.launch import LAUNCHERS
 from runner.place import Gang
+from runner.quantities import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +124,8 @@ _NOT_HASHED = ("asked", "engine", "limits", "retries", "reuse", "notes", "hash",
 
 def parameters(spec: Spec, overrides: Sequence[str]) -> dict[str, Value]:
     """Declared inputs with `name=value` overrides applied. Raises PlanError for every mistake at once."""
+    from runner.document import closest
+
     values: dict[str, Value] = {n: i.default for n, i in spec.inputs.items() if i.default is not None}
     mistakes = []
     for override in overrides:
@@ -130,12 +133,12 @@ def parameters(spec: Spec, overrides: Sequence[str]) -> dict[str, Value]:
         if not equals:
             mistakes.append(f"{override!r}: expected name=value")
         elif name not in spec.inputs:
-            mistakes.append(f"there is no input {name!r}{_suggestion(name, spec.inputs)}")
+            mistakes.append(f"there is no input {name!r}{_meant(closest(name, spec.inputs))}")
         else:
             try:
                 values[name] = spec.inputs[name].parse(text)
-            except ValueError as error:
-                mistakes.append(f"{name}={text}: {error}")
+            except MalformedError as error:
+                mistakes.append(f"{name}={text}: {error}{_meant(error.suggestion)}")
     mistakes += [f"input {n!r} has no value: add -p {n}=…" for n in spec.inputs if n not in values]
     if mistakes:
         declared = ", ".join(f"{n}: {i.type}" for n, i in spec.inputs.items()) or "none"
@@ -143,11 +146,8 @@ def parameters(spec: Spec, overrides: Sequence[str]) -> dict[str, Value]:
     return values
 
 
-def _suggestion(name: str, known: Mapping[str, object]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _meant(name: str) -> str:
+    return f" (did you mean {name}?)" if name else ""
 
 
 def decide(

@@ -215,11 +215,11 @@ def find(store: Store, text: str) -> Run:
             raise RunNotFound("there are no runs yet", tip="pushtrain run examples/sklearn-digits")
         return load(store, known[0])
     matches = [i for i in known if i == text] or [i for i in known if i.startswith(text) or i.endswith(text)]
-    if len(matches) == 1:
-        return load(store, matches[0])
     if not matches or not text:
         raise RunNotFound(f"there is no run {text!r}", tip="pushtrain runs")
-    raise RunNotFound(f"{text!r} may be any of {', '.join(matches[:5])}", tip="type more of the id")
+    if len(matches) > 1:
+        raise RunNotFound(f"{text!r} may be any of {', '.join(matches[:5])}", tip="type more of the id")
+    return load(store, matches[0])
 
 
 def listing(
