@@ -147,7 +147,7 @@ def next_steps(facts: Facts) -> Iterator[tuple[str, str]]:
     elif run.state.ended:
         yield f"pushtrain logs {short} --build", "how the environment was made"
     if run.release:
-        yield f"pushtrain models show {run.release}", "files, lineage, how to load it"
+        yield f"pushtrain models show {run.release}", "files, digests, lineage"
         yield f"pushtrain promote {run.release} production", "say which version serves"
     elif not run.state.ended:
         yield f"pushtrain cancel {short}", "stop it, keep its outputs"
