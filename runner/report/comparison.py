@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from runner import source
 from runner.quantities import format_duration, format_value
+from runner.report.plain import plain
 from runner.runs import State
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ def show(console: Console, sides: Sequence[Side], store: Store, cache: Path) -> 
         differs = len(set(values)) > 1
         style = "bold" if differs else "dim"
         table.add_row(
-            Text("≠" if differs else ""), Text(label, style="dim"), *(Text(v, style=style) for v in values)
+            Text("≠" if differs else ""),
+            Text(plain(label), style="dim"),
+            *(Text(plain(value), style=style) for value in values),
         )
     console.print(table)
     for line in source_diff(sides, store, cache):
         colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-        console.print(Text(line, style=colour), soft_wrap=True, highlight=False)
+        console.print(Text(plain(line), style=colour), soft_wrap=True, highlight=False)
 
 
 def rows(sides: Sequence[Side]) -> Iterator[Row]:

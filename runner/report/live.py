@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner import metrics
 from runner.follow import Event, Lines, Measured, Moved
 from runner.quantities import format_duration
+from runner.report.plain import coloured, plain
 from runner.runs import State
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Screen:
             case Moved(run=run):
                 self._moved(run)
             case Lines(rank=None, lines=lines):
-                self._building = lines[-1]
+                self._building = plain(lines[-1])
             case Lines(rank=rank, lines=lines):
                 self._print_lines(rank, lines)
             case Measured(points=points):
@@ -75,11 +76,11 @@ class Screen:
         many = self._run is not None and self._run.world_size > 1
         for line in lines:
             text = Text.assemble((f"[rank {rank}] " if many else "", "dim"))
-            text.append_text(Text.from_ansi(line) if self._console.is_terminal else Text(line))
+            text.append_text(Text.from_ansi(coloured(line)) if self._console.is_terminal else Text(line))
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def _say(self, sentence: str) -> None:
-        self._console.print(sentence, style="bold", soft_wrap=True, highlight=False, markup=False)
+        self._console.print(plain(sentence), style="bold", soft_wrap=True, highlight=False, markup=False)
 
     def _now(self) -> RenderableType:
         from rich.spinner import Spinner
@@ -103,4 +104,6 @@ class Screen:
         found = metrics.find(every, self._primary) if self._primary else next(iter(every.values()), None)
         if found is None:
             return Text("")
-        return Text(f"  {found.name} {found.last:.4g} {sparkline(found.values, width=24)}", style="cyan")
+        return Text(
+            f"  {plain(found.name)} {found.last:.4g} {sparkline(found.values, width=24)}", style="cyan"
+        )

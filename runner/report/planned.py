@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
+from runner.report.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,7 @@ def show(console: Console, planned: Planned, *, finished: Run | None) -> None:
     from rich.text import Text
 
     for label, value in rows(planned):
-        text = Text.assemble((f"{label:<12}", "dim"), value)
+        text = Text.assemble((f"{label:<12}", "dim"), plain(value))
         console.print(text, soft_wrap=True, highlight=False, markup=False)
     if finished is not None:
         sentence = f"{finished.id} did just this and succeeded: `pushtrain run` would return its result"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
+from runner.report.plain import plain
 from runner.runs import State
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def show(console: Console, facts: Facts) -> None:
     _line(console, "")
     _line(console, title)
     if run.reason:
-        _line(console, Text(f"  {run.reason}", style=colour))
+        _line(console, Text(f"  {plain(run.reason)}", style=colour))
     for line in _last_lines(run):
-        _line(console, Text(f"  | {line}", style="dim"))
+        _line(console, Text(f"  | {plain(line)}", style="dim"))
     if run.tip:
-        _line(console, Text(f"  → {run.tip}"))
+        _line(console, Text(f"  → {plain(run.tip)}"))
     _line(console, "")
     for name, value in rows(facts):
-        _line(console, Text.assemble((f"  {name:<12}", "dim"), value))
+        _line(console, Text.assemble((f"  {name:<12}", "dim"), plain(value)))
     _curves(console, facts)
     _line(console, "")
     steps = tuple(next_steps(facts))
@@ -130,7 +131,7 @@ def _curves(console: Console, facts: Facts) -> None:
                 series,
                 width=min(console.width - 4, 90),
                 height=12,
-                title=series.name,
+                title=plain(series.name),
                 color=console.color_system is not None,
             )
             _line(console, Text.from_ansi("\n" + drawn))

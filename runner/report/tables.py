@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
+from runner.report.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ def _table(*columns: str) -> Table:
 def _cell(text: object, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text(str(text), style=style)
+    return Text(plain(str(text)), style=style)
 
 
 def runs(console: Console, shown: Sequence[Run], *, lost: frozenset[str], now_s: float) -> None:
@@ -149,7 +150,7 @@ def model(
     lineage = version.lineage
     standing = [f"{stage} (#{p.n})" for stage, p in stages.items() if p.version == version.version]
     made = _when(version.created_at_s)
-    console.print(Text(f"{version.name}@{version.version}", style="bold"), Text(_framework(version)))
+    console.print(Text(f"{version.name}@{version.version}", style="bold"), Text(plain(_framework(version))))
     rows = (
         ("made", f"{made} by run {lineage.run_id}"),
         ("commit", (lineage.commit or "none") + (", with uncommitted changes" if lineage.dirty else "")),
@@ -167,7 +168,7 @@ def model(
         ("versions", ", ".join(versions)),
     )
     for label, value in rows:
-        line = Text.assemble((f"  {label:<12}", "dim"), value)
+        line = Text.assemble((f"  {label:<12}", "dim"), plain(value))
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     table = _table("size", "path", "digest")
     for entry in version.files:
