@@ -16,9 +16,8 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from runner import archive
 from runner.errors import Corrupt, NotFound, SourceError, StoreError
@@ -32,8 +31,8 @@ RECENT_S = 3600.0
 
 _COMPRESS_UP_TO_BYTES = 128 << 20
 _SMALL_BYTES = 1 << 20
+_WORTH_IT = 4  # a difference is kept if it weighs at most a quarter of the whole
 _TREE = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_FICLONE = 0x40049409  # linux/fs.h: make one file share the blocks of another
 
 
 def pack(source: Source, store: Store) -> None:
@@ -44,27 +43,26 @@ def pack(source: Source, store: Store) -> None:
     if has(store, source.tree):
         return
     started = time.monotonic()
+    tree = archive.read(source)
+    repository = _repository(source)
     with tempfile.TemporaryDirectory(prefix="pushtrain-archive-") as folder:
         path = Path(folder) / "source.tar"
-        with path.open("wb") as file:
-            contents = archive.write(source, file)
-        blob = store.put_blob(_compressed(path))
-    record = {
-        "archive": blob.digest,
-        "archive_bytes": blob.size_bytes,
-        "files": contents.files,
-        "size_bytes": contents.size_bytes,
-        "repository": _repository(source),
-    }
-    store.write(_key(source.tree), json.dumps(record, sort_keys=True).encode())
+        if record := _pack_changes(tree, store, path, _latest(store, repository)):
+            store.write(_key(source.tree), _json(record))
+        else:
+            record = _pack_whole(tree, store, path)
+            store.write(_key(source.tree), _json(record))
+            store.write(
+                _latest_key(repository), _json({**record, "tree": source.tree, "listing": tree.files})
+            )
     seconds = time.monotonic() - started
-    logger.info("source %s: %d files packed in %.1f s", source.tree[:12], contents.files, seconds)
+    logger.info("source %s: %d files packed in %.1f s", source.tree[:12], record["files"], seconds)
 
 
 def has(store: Store, tree: str) -> bool:
-    """Returns whether the store has the archive of a tree."""
+    """Returns whether the store has the archive of a tree, and the one that it is the difference to."""
     try:
-        return store.has_blob(_record(store, tree)["archive"])
+        return all(map(store.has_blob, _archives(_record(store, tree))))
     except NotFound:
         return False
 
@@ -72,8 +70,9 @@ def has(store: Store, tree: str) -> bool:
 def unpack(store: Store, tree: str, cache: Path) -> Path:
     """Returns the folder `cache/sources/TREE` with the tree's files, read-only; made where there is none.
 
-    Safe to repeat and to call from several processes at once: one unpacks, the others wait. Files that an
-    earlier tree of the same repository has too are linked to it. Raises StoreError.
+    Safe to repeat and to call from several processes at once: one unpacks, the others wait. Where the archive
+    holds the difference to another tree, that one is unpacked first, and its files are linked to. Raises
+    StoreError.
     """
     place = cache / "sources" / _checked(tree)
     if not _touched(place):
@@ -90,10 +89,7 @@ def working_copy(cached: Path, destination: Path) -> None:
     """
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        for parent, folders, names in os.walk(cached):
-            target = destination / Path(parent).relative_to(cached)
-            for name in folders + names:
-                _copy(Path(parent, name), target / name)
+        _copy_tree(str(cached), str(destination))
     except OSError as error:
         raise SourceError(f"the source could not be copied to {destination}: {error}") from error
 
@@ -113,7 +109,7 @@ def evict(cache: Path, trees: Collection[str]) -> frozenset[str]:
         before_s = time.time() - RECENT_S
         old = [p for p in _trees(sources) if p.name in trees and p.stat().st_mtime < before_s]
         for place in old:
-            _listing_path(place).unlink(missing_ok=True)
+            place.with_name(f"{place.name}.json").unlink(missing_ok=True)  # earlier versions kept a listing
             shutil.rmtree(place.rename(sources / f"{_TEMPORARY}{place.name}"))
     return frozenset(place.name for place in old)
 
@@ -121,21 +117,10 @@ def evict(cache: Path, trees: Collection[str]) -> frozenset[str]:
 def blobs(store: Store) -> frozenset[str]:
     """Returns the digests of all archives that a source refers to: what a clean-up must keep."""
     names = (name.removesuffix(".json") for name in store.children("sources"))
-    return frozenset(_record(store, name)["archive"] for name in names)
+    return frozenset(digest for name in names for digest in _archives(_record(store, name)))
 
 
 _TEMPORARY = ".new-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Earlier:
-    """An unpacked tree whose files may be linked: path -> digest and mode."""
-
-    place: Path
-    files: Mapping[str, Any]
-
-    def has(self, name: str, kept: list[str]) -> bool:
-        return self.files.get(name) == kept
 
 
 def _key(tree: str) -> str:
@@ -156,16 +141,79 @@ def _record(store: Store, tree: str) -> dict[str, Any]:
     return record
 
 
+def _archives(record: Mapping[str, Any]) -> list[str]:
+    """Returns the digests of all archives that a tree is unpacked from."""
+    return [each["archive"] for each in (record, record.get("base")) if each]
+
+
 def _repository(source: Source) -> str:
     """Returns what stays the same from one tree of a folder to the next."""
     where = f"{source.remote or source.root}\0{source.prefix}"
     return hashlib.sha256(where.encode()).hexdigest()[:16]
 
 
+def _latest_key(repository: str) -> str:
+    """Returns where the record of the last tree is that was packed whole, with its listing.
+
+    The listing is kept since git may have lost the tree by then: one with uncommitted changes lives for one
+    run only.
+    """
+    return f"latest-sources/{repository}.json"
+
+
+def _latest(store: Store, repository: str) -> dict[str, Any] | None:
+    try:
+        latest: dict[str, Any] = json.loads(store.read(_latest_key(repository)))
+    except (NotFound, ValueError):  # it is only there to save work
+        return None
+    return latest if store.has_blob(latest["archive"]) else None
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _pack_whole(tree: archive.Tree, store: Store, path: Path) -> dict[str, Any]:
+    with path.open("wb") as file:
+        contents = archive.write(tree, file)
+    return _put(store, path, contents)
+
+
+def _pack_changes(
+    tree: archive.Tree, store: Store, path: Path, latest: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """Puts what differs from a tree that was packed whole; None where there is none, or most of it differs."""
+    if latest is None:
+        return None
+    known = latest["listing"]
+    removed = sorted(known.keys() - tree.files.keys())
+    whole = archive.Contents(files=latest["files"], size_bytes=latest["size_bytes"])
+    limit_bytes = whole.weight_bytes // _WORTH_IT - archive.HEADER_BYTES * len(removed)
+    with path.open("wb") as file:
+        contents = archive.write_changes(tree, file, known=known, limit_bytes=limit_bytes)
+    if contents is None:
+        return None
+    base = {"tree": latest["tree"], "archive": latest["archive"]}
+    return {**_put(store, path, contents), "base": base, "removed": removed}
+
+
+def _put(store: Store, path: Path, contents: archive.Contents) -> dict[str, Any]:
+    blob = store.put_blob(_compressed(path) if _is_worth_compressing(path, store) else path)
+    return {
+        "archive": blob.digest,
+        "archive_bytes": blob.size_bytes,
+        "files": contents.files,
+        "size_bytes": contents.size_bytes,
+    }
+
+
+def _is_worth_compressing(path: Path, store: Store) -> bool:
+    """Writing a large file to this machine's disk is faster than making it smaller."""
+    is_here = store.uri.startswith("file:")
+    return path.stat().st_size <= (_SMALL_BYTES if is_here else _COMPRESS_UP_TO_BYTES)
+
+
 def _compressed(path: Path) -> Path:
-    """Compresses a small archive; what makes one large is data, which does not get smaller."""
-    if path.stat().st_size > _COMPRESS_UP_TO_BYTES:
-        return path
     packed = path.with_suffix(".tar.gz")
     with (
         path.open("rb") as file,
@@ -197,93 +245,29 @@ def _touched(place: Path) -> bool:
 
 def _unpack(store: Store, tree: str, place: Path) -> None:
     record = _record(store, tree)
-    new = place.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    base = record.get("base")
+    if base is None:
+        _unpack_archive(store, record["archive"], place)
+        return
+    unchanged = place.with_name(_checked(base["tree"]))
+    if not _touched(unchanged):
+        _unpack_archive(store, base["archive"], unchanged)
+    _unpack_archive(store, record["archive"], place, unchanged=unchanged, removed=record["removed"])
+
+
+def _unpack_archive(
+    store: Store, digest: str, place: Path, *, unchanged: Path | None = None, removed: Collection[str] = ()
+) -> None:
+    new = place.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     try:
         (new / "tree").mkdir(parents=True)
-        store.get_blob(record["archive"], new / "archive")
-        with tarfile.open(new / "archive") as tar:
-            files = _extract(tar, new / "tree", _earlier(place.parent, record["repository"]))
-        listing = {"repository": record["repository"], "files": files}
-        _listing_path(place).write_text(json.dumps(listing))
+        store.get_blob(digest, new / "archive")
+        archive.extract(new / "archive", new / "tree", unchanged=unchanged, removed=removed)
         (new / "tree").rename(place)
     except (OSError, tarfile.TarError) as error:
-        raise StoreError(f"the source {tree} could not be unpacked below {place.parent}: {error}") from error
+        raise StoreError(f"the source {place.name} could not be unpacked to {place}: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _extract(tar: tarfile.TarFile, folder: Path, earlier: _Earlier | None) -> dict[str, list[str]]:
-    files: dict[str, list[str]] = {}
-    folders = {folder}
-    for member in tar:
-        path = folder / _inside(member.name)
-        if path.parent not in folders:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folders.add(path.parent)
-        if member.issym():
-            path.symlink_to(member.linkname)
-            continue
-        content = tar.extractfile(member)
-        if content is None:
-            raise StoreError(f"{member.name} in a source archive is neither a file nor a link")
-        files[member.name] = _place(member, content, path, earlier)
-    return files
-
-
-def _inside(name: str) -> str:
-    if any(part in {"", ".", ".."} for part in name.split("/")):
-        raise StoreError(f"a source archive names {name!r}, outside of its folder")
-    return name
-
-
-def _place(member: tarfile.TarInfo, content: IO[bytes], path: Path, earlier: _Earlier | None) -> list[str]:
-    """Writes a file, or links it to the earlier tree's; returns its digest and mode."""
-    mode = 0o555 if member.mode & 0o100 else 0o444
-    if member.size > _SMALL_BYTES:
-        digest = _write_large(content, path, mode)
-        kept = [digest, f"{mode:o}"]
-        same = path.with_name(uuid.uuid4().hex)
-        if earlier and earlier.has(member.name, kept) and _linked(earlier.place / member.name, same):
-            same.replace(path)
-        return kept
-    data = content.read()
-    kept = [hashlib.sha256(data).hexdigest(), f"{mode:o}"]
-    if not (earlier and earlier.has(member.name, kept) and _linked(earlier.place / member.name, path)):
-        _write(data, path, mode)
-    return kept
-
-
-def _write(data: bytes, path: Path, mode: int) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        os.fchmod(file.fileno(), mode)
-
-
-def _write_large(content: IO[bytes], path: Path, mode: int) -> str:
-    hashed = hashlib.sha256()
-    with path.open("xb") as file:
-        while data := content.read(_SMALL_BYTES):
-            hashed.update(data)
-            file.write(data)
-        os.fchmod(file.fileno(), mode)
-    return hashed.hexdigest()
-
-
-def _linked(old: Path, path: Path) -> bool:
-    try:
-        path.hardlink_to(old)
-    except OSError:  # evicted, or the file system's limit of links
-        return False
-    return True
-
-
-def _earlier(sources: Path, repository: str) -> _Earlier | None:
-    for place in _trees(sources):
-        with suppress(OSError, ValueError):  # a listing is only there to save writing
-            listing = json.loads(_listing_path(place).read_text())
-            if listing["repository"] == repository:
-                return _Earlier(place=place, files=listing["files"])
-    return None
 
 
 def _trees(sources: Path) -> list[Path]:
@@ -296,24 +280,35 @@ def _trees(sources: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def _listing_path(place: Path) -> Path:
-    return place.with_name(f"{place.name}.json")
+def _copy_tree(source: str, target: str) -> None:
+    waiting = [(source, target)]
+    while waiting:
+        old, new = waiting.pop()
+        with os.scandir(old) as entries:
+            for entry in entries:
+                path = f"{new}/{entry.name}"
+                if entry.is_symlink():
+                    Path(path).symlink_to(Path(entry.path).readlink())
+                elif entry.is_dir():
+                    Path(path).mkdir()
+                    waiting.append((entry.path, path))
+                else:
+                    _copy_file(entry.path, path)
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-    elif source.is_dir():
-        target.mkdir()
-    else:
-        _copy_file(source, target)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    with source.open("rb") as file:
-        mode = 0o755 if os.fstat(file.fileno()).st_mode & 0o100 else 0o644
+def _copy_file(source: str, target: str) -> None:
+    with Path(source).open("rb") as file:
+        status = os.fstat(file.fileno())
+        mode = 0o755 if status.st_mode & 0o100 else 0o644
         with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as copy:  # noqa: PTH123
-            try:
-                fcntl.ioctl(copy.fileno(), _FICLONE, file.fileno())
-            except OSError:  # a file system that cannot share blocks
+            if not _copied_by_system(file.fileno(), copy.fileno(), status.st_size):
                 shutil.copyfileobj(file, copy, _SMALL_BYTES)
+
+
+def _copied_by_system(reading: int, writing: int, size_bytes: int) -> bool:
+    """Lets the file system copy, which may share the blocks; where it stops, both are at the same byte."""
+    left = size_bytes
+    with suppress(OSError):  # from one file system to another, or one that cannot
+        while left and (copied := os.copy_file_range(reading, writing, left)):
+            left -= copied
+    return not left
