@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from runner.host.leash import LABEL
 from runner.host.ranks import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import docker
     from docker.models.containers import Container
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 WORK = Path("/workspace")
 NOBODY = 1000
 RUN_LABEL = "pushtrain.run"
+REMOVED_WITHIN_S = 60
 
 
 def connect() -> docker.DockerClient:
@@ -96,14 +98,19 @@ class ContainerRank:
 
 
 def _remove(container: Container) -> None:
+    """Remove a container, or wait for whoever is removing it. Safe where it is gone already."""
     import docker
 
-    with contextlib.suppress(docker.errors.NotFound), translated("a container could not be removed"):
+    with translated("a container could not be removed"):
         try:
             container.remove(force=True, v=True)
+        except docker.errors.NotFound:
+            return
         except docker.errors.APIError as error:
-            if error.status_code != 409:  # Somebody else is removing it at this moment.
+            if error.status_code != 409:
                 raise
+            with contextlib.suppress(docker.errors.NotFound):
+                container.wait(condition="removed", timeout=REMOVED_WITHIN_S)
 
 
 class ContainerRanks:
@@ -221,12 +228,25 @@ def end_containers(mark: str, *, grace_s: float) -> None:
     client = connect()
     with translated("containers cannot be listed"):
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{LABEL}={mark}"})
+    if grace_s:
+        _ask_to_stop(found, grace_s=grace_s)
     for container in found:
-        if grace_s and container.status == "running":
-            with contextlib.suppress(EngineError), translated("a container could not be stopped"):
-                container.stop(timeout=int(grace_s))
         _remove(container)
     client.close()
+
+
+def _ask_to_stop(containers: Sequence[Container], *, grace_s: float) -> None:
+    """SIGTERM to all of them at once; returns when they ended or the grace is over."""
+    import docker
+    import requests
+
+    deadline_s = time.monotonic() + grace_s
+    for container in containers:
+        with contextlib.suppress(docker.errors.APIError):
+            container.kill(signal="SIGTERM")
+    for container in containers:
+        with contextlib.suppress(docker.errors.APIError, requests.RequestException):
+            container.wait(timeout=max(0.1, deadline_s - time.monotonic()))
 
 
 def end_run(run_id: str) -> None:

@@ -62,6 +62,7 @@ def _projects(
         wait_for(
             lambda: not made.leftovers() and not _containers(docker),
             what="nothing of an ended run left",
+            told=lambda: "\n".join(made.leftovers() + _containers(docker)),
             within_s=20,
         )
     finally:

@@ -43,12 +43,18 @@ def hold(name="go"):
 """Before every script: `hold()` waits until the test calls `Project.let_go`."""
 
 
-def wait_for(condition: Callable[[], Found], *, what: str, within_s: float = WITHIN_S) -> Found:
-    """What `condition` returns as soon as it is true; fails the test after the deadline."""
+def wait_for(
+    condition: Callable[[], Found],
+    *,
+    what: str,
+    within_s: float = WITHIN_S,
+    told: Callable[[], str] = lambda: "",
+) -> Found:
+    """What `condition` returns as soon as it is true; fails the test after the deadline with what is `told` then."""
     deadline_s = time.monotonic() + within_s
     while not (found := condition()):
         if time.monotonic() > deadline_s:
-            pytest.fail(f"not within {within_s:g} s: {what}")
+            pytest.fail(f"not within {within_s:g} s: {what}\n{told()}")
         time.sleep(0.02)
     return found
 
@@ -180,7 +186,7 @@ class Project:
                 pytest.fail(f"{wanted.state} instead of {state}: {wanted.reason}\n{self.told()}")
             return wanted if wanted is not None and wanted.state == state else None
 
-        found = wait_for(there, what=f"a run that is {state}; {self.told()}")
+        found = wait_for(there, what=f"a run that is {state}", told=self.told)
         assert found is not None
         return found
 
@@ -192,7 +198,7 @@ class Project:
             output = self.log(newest, attempt=attempt, rank=rank) if newest else ""
             return output if text in output else ""
 
-        return wait_for(there, what=f"{text!r} in the log of rank {rank}; {self.told()}")
+        return wait_for(there, what=f"{text!r} in the log of rank {rank}", told=self.told)
 
     def log(self, run_id: str, *, attempt: int = 1, rank: int = 0) -> str:
         """What a rank printed so far."""

@@ -30,13 +30,14 @@ def _started(project: Project, **sections: object) -> None:
 
 def _synced(project: Project) -> None:
     key = f"runs/{project.run_ids[-1]}/live/node-0/outputs/checkpoints/step"
-    wait_for(lambda: key in project.store.keys(key), what=f"{key} in the store; {project.told()}")
+    wait_for(lambda: key in project.store.keys(key), what=f"{key} in the store", told=project.told)
 
 
 def _nothing_runs(project: Project) -> None:
     wait_for(
         lambda: not (project.ranks() + project.processes("runner.host")),
-        what=f"the end of what nobody supervises; {project.told()}",
+        what="the end of what nobody supervises",
+        told=project.told,
         within_s=20,
     )
 

@@ -70,7 +70,7 @@ def _until_ranks(project: Project, count: int) -> None:
         pythons = [p for p in project.ranks() if b"train.py" in _words(p) and b"trap" not in _words(p)]
         return len(pythons) == count and (project.work() / "go").parent.exists()
 
-    wait_for(there, what=f"{count} ranks; {project.told()}")
+    wait_for(there, what=f"{count} ranks", told=project.told)
 
 
 def _words(pid: int) -> bytes:
@@ -163,3 +163,49 @@ def test_what_a_container_wrote_can_be_removed_by_the_user(docker_project: Proje
 
     assert done.code == 0, done.output
     assert docker_project.outputs() == {"outputs/closed/file": b"x"}
+
+
+@pytest.mark.slow
+def test_an_environment_is_built_once_and_a_change_of_source_builds_nothing(
+    docker_project: Project, base_image: str
+) -> None:
+    environment = {"base": base_image, "pip": ["six==1.17.0"]}
+    docker_project.write(
+        "import six; print(six.__version__)", run=None, entrypoint="train.py", environment=environment
+    )
+    first = docker_project.pushtrain("run", within_s=300)
+    docker_project.write(
+        "import six; print('changed')", run=None, entrypoint="train.py", environment=environment
+    )
+    second = docker_project.pushtrain("run")
+
+    assert (first.code, second.code) == (0, 0), first.output + second.output
+    assert "1.17.0" in first.output
+    assert "changed" in second.output
+    build = docker_project.pushtrain("logs", docker_project.run_ids[1], "--build")
+    assert build.output == ""
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_network_and_its_nodes_go_on_in_a_new_one(docker_project: Project) -> None:
+    docker_project.write(
+        """
+        print("attempt", os.environ["PUSHTRAIN_ATTEMPT"], flush=True)
+        hold()
+        """,
+        resources={"nodes": 2},
+        distribution={"type": "none", "processes_per_node": 2},
+    )
+    docker_project.pushtrain("run", "--detach")
+    for rank in range(4):
+        docker_project.until_prints("attempt 1", rank=rank)
+    for module in ("runner.supervise", "runner.host"):
+        docker_project.kill(module)
+
+    resumed = docker_project.start("resume", "last")
+    for rank in range(4):
+        docker_project.until_prints("attempt 2", attempt=2, rank=rank)
+    docker_project.let_go(node=0)
+    docker_project.let_go(node=1)
+
+    assert resumed.finish().code == 0
