@@ -16,11 +16,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import PushtrainError, StoreError
+from runner.errors import PushtrainError
 from runner.host.line import Line
 from runner.host.node import Node
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from runner.host.job import Job
@@ -105,12 +106,15 @@ class Service:
     def _on_exited(self, body: tuple[int, dict[str, Any]]) -> None:
         rank, event = body
         assert self._node is not None
-        self._node.outputs[rank].flush(last=True)
-        self._ranks.pop(rank).close()
+        with _told("log not stored yet"):  # Kept in memory and sent when the store answers again.
+            self._node.outputs[rank].flush(last=True)
+        with _told(f"rank {rank} left something"):  # The supervisor sweeps when the run ends.
+            self._ranks.pop(rank).close()
         lines = [*self._node.outputs[rank].last_lines]
         if not self._ranks:
             self._kill_at_s = None
-            self._node.close_ranks()
+            with _told("ranks left something"):
+                self._node.close_ranks()
             self._node.mirror_now()
         self._line.tell({"event": "exited", "rank": rank, "at_s": time.time(), "last_lines": lines, **event})
 
@@ -205,10 +209,8 @@ class Service:
         if self._node is None:
             return
         for stream in self._node.outputs.values():
-            try:
+            with _told("log not stored yet"):
                 stream.flush()
-            except StoreError as error:  # Kept in memory and sent when the store answers again.
-                logger.warning("log not stored yet: %s", error)
 
     def _beat(self) -> None:
         streams = self._node.outputs.values() if self._node is not None else ()
@@ -238,6 +240,15 @@ class Service:
         if self._leash is not None:
             self._leash.communicate("done")
             self._leash = None
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """A fault that must not end this process: its ranks would end with it."""
+    try:
+        yield
+    except PushtrainError as error:
+        logger.warning("%s: %s", what, error)
 
 
 def _inherited_leases() -> tuple[int, ...]:

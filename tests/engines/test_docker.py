@@ -186,7 +186,6 @@ def test_an_environment_is_built_once_and_a_change_of_source_builds_nothing(
     assert build.output == ""
 
 
-@pytest.mark.slow
 def test_a_killed_run_leaves_no_network_and_its_nodes_go_on_in_a_new_one(docker_project: Project) -> None:
     docker_project.write(
         """

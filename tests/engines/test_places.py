@@ -90,6 +90,36 @@ def test_a_store_that_is_full_leaves_nothing_half_written(local_project: Project
         wait_for(lambda: not local_project.leftovers(), what="nothing of an ended run left")
 
 
+def test_a_store_too_full_for_the_log_does_not_end_the_training(
+    local_project: Project, tmp_path: Path
+) -> None:
+    with _small_disk(tmp_path / "disk", "4m") as disk:
+        local_project.store_uri = str(disk)
+        local_project.write(
+            """
+            for number in range(100_000):
+                print(number, "." * 50)
+            open("outputs/done", "w").write("yes")
+            print("end", flush=True)
+            """
+        )
+
+        command = local_project.start("run")
+        local_project.until("running")
+        wait_for(
+            lambda: "log not stored" in local_project.told(), what="a full store", told=local_project.told
+        )
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        ended = command.finish()
+        if ended.code:
+            ended = local_project.pushtrain("resume", "last")
+
+        assert ended.code == 0, ended.output
+        assert [attempt.outcome for attempt in local_project.run.attempts] == ["succeeded"]
+        assert local_project.outputs() == {"outputs/done": b"yes"}
+        wait_for(lambda: not local_project.leftovers(), what="nothing of an ended run left")
+
+
 def test_a_disk_that_the_training_fills_is_named(local_project: Project, tmp_path: Path) -> None:
     with _small_disk(tmp_path / "disk", "16m") as disk:
         local_project.home = disk / "home"
