@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 from runner import placeholders, runs
-from runner.engines.machine import mark
 from runner.errors import PlanError
 from runner.host.job import ContainerLimits, Job
 from runner.launch import LAUNCHERS
@@ -74,6 +73,11 @@ def jobs(
         slot.node_rank: job(slot, tuple(p for p in processes if p.node_rank == slot.node_rank))
         for slot in reservation.slots
     }
+
+
+def mark(run_id: str, node_rank: int, *, attempt: int) -> str:
+    """What every process and container of this node carries in this attempt of the run."""
+    return f"{run_id}:{node_rank}:{attempt}:"
 
 
 def scratch(home: Path, run_id: str, node: int) -> Path:

@@ -120,8 +120,3 @@ class Machine:
 def _gpus_for(gang: Gang) -> tuple[gpus.Gpu, ...]:
     """This machine's GPUs where the gang wants any: asking the driver takes its time."""
     return gpus.discover() if gang.gpus_per_node else ()
-
-
-def mark(run_id: str, node_rank: int, *, attempt: int) -> str:
-    """What every process and container of this node carries in this attempt of the run."""
-    return f"{run_id}:{node_rank}:{attempt}:"

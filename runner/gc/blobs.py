@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runner import manifest, models, runs, source
 from runner.datasets import registered
 from runner.errors import Corrupt, DatasetError, ModelError, NotFound
-from runner.gc import Found, Looked, Removed
+from runner.gc.shelf import Found, Looked, Removed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

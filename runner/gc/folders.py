@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from runner import runs, source
 from runner.environment.venv import COMPLETE
-from runner.gc import Found, Looked, Removed
+from runner.gc.shelf import Found, Looked, Removed
 from runner.lock import held, is_held
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from runner.environment import LABEL
 from runner.environment.client import Refused, ask, is_absent
 from runner.environment.image import IN_REGISTRY, LOCAL
 from runner.errors import EngineError
-from runner.gc import Found, Looked, Removed
+from runner.gc.shelf import Found, Looked, Removed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import EngineError
 from runner.host.job import rank_environment
-from runner.host.leash import LABEL
 from runner.host.ranks import Exit
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 WORK = Path("/workspace")
 NOBODY = 1000
+LABEL = "pushtrain.mark"
 RUN_LABEL = "pushtrain.run"
 REMOVED_WITHIN_S = 60
 

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 MARK = "PUSHTRAIN_MARK"
-LABEL = "pushtrain.mark"
 
 
 def marked_processes(mark: str) -> list[int]:

@@ -1,8 +1,8 @@
 """The model registry on a store: versions with their lineage, stages, and downloads."""
 
 from runner.models.download import download
-from runner.models.registry import blobs, find, names, register, versions
-from runner.models.stages import Promotion, promote, rollback, stages
+from runner.models.registry import blobs, names, register, versions
+from runner.models.stages import find, promote, rollback, stages
 from runner.models.version import (
     Bump,
     DataUsed,
@@ -10,6 +10,7 @@ from runner.models.version import (
     EnvironmentUsed,
     Lineage,
     ModelFile,
+    Promotion,
     Resources,
     Version,
     valid_name,

@@ -86,7 +86,7 @@ def names(store: Store) -> tuple[str, ...]:
 
 def versions(store: Store, name: str) -> Iterator[Version]:
     """All versions of a model, newest first, read as they are asked for; none if there is no such model."""
-    return (_read(store, name, number) for number in _numbers(store, name))
+    return (read(store, name, number) for number in _numbers(store, name))
 
 
 def _numbers(store: Store, name: str) -> list[str]:
@@ -100,24 +100,16 @@ def _key(name: str, number: str) -> str:
     return f"{_ROOT}/{name}/versions/{number}.json"
 
 
-def _read(store: Store, name: str, number: str) -> Version:
+def read(store: Store, name: str, number: str) -> Version:
+    """One version that there is. Raises NotFound, and ModelError where it is damaged."""
     from runner.models.saved import VERSION, load
 
     key = _key(name, number)
     return load(VERSION, store.read(key), key)
 
 
-def find(store: Store, reference: str) -> Version:
-    """The version that `NAME`, `NAME@VERSION` or `NAME#STAGE` stands for; bare, it is the latest.
-
-    Raises ModelError where there is none, with the nearest that there is.
-    """
-    from runner.models.stages import current
-
-    if "#" in reference:
-        name, _, stage = reference.partition("#")
-        require_model(store, name)
-        return _read(store, name, current(store, name, stage).version)
+def numbered(store: Store, reference: str) -> Version:
+    """The version that `NAME@VERSION` stands for, or the latest of `NAME`. Raises as `find`."""
     name, _, number = reference.partition("@")
     numbers = require_model(store, name)
     wanted = number.removeprefix("v") if "@" in reference else numbers[0]
@@ -126,7 +118,7 @@ def find(store: Store, reference: str) -> Version:
         there = f"there are {', '.join(numbers[:10])}" + (" …" if len(numbers) > 10 else "")
         message = f"{name} has no version {wanted or repr(wanted)}{nearest}; {there}"
         raise ModelError(message, tip=f"type: pushtrain models show {name}")
-    return _read(store, name, wanted)
+    return read(store, name, wanted)
 
 
 def require_model(store: Store, name: str) -> list[str]:

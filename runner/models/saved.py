@@ -7,8 +7,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from runner.errors import ModelError
-from runner.models.stages import Promotion
-from runner.models.version import Version
+from runner.models.version import Promotion, Version
 
 T = TypeVar("T")
 

@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from runner.errors import Conflict, ModelError
-from runner.models.registry import check_name, find, require_model, suggestion
-from runner.models.version import STRICT, valid_name
+from runner.models.registry import check_name, numbered, read, require_model, suggestion
+from runner.models.version import Promotion, Version, valid_name
 from runner.store import Store
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Promotion:
-    """The `n`th time (from 1) that a stage was given to a version; `at_s` is in unix seconds.
+def find(store: Store, reference: str) -> Version:
+    """The version that `NAME`, `NAME@VERSION` or `NAME#STAGE` stands for; bare, it is the latest.
 
-    `restores` is the promotion that a rollback went back to, itself never a rollback; None for any other.
+    Raises ModelError where there is none, with the nearest that there is.
     """
-
-    __pydantic_config__ = STRICT
-
-    n: int
-    name: str
-    version: str
-    stage: str
-    by: str
-    at_s: float
-    restores: int | None = None
-
-    @property
-    def tag(self) -> str:
-        """The tag that GTO reads: `NAME#STAGE#N`."""
-        return f"{self.name}#{self.stage}#{self.n}"
+    if "#" not in reference:
+        return numbered(store, reference)
+    name, _, stage = reference.partition("#")
+    require_model(store, name)
+    return read(store, name, current(store, name, stage).version)
 
 
 def stages(store: Store, name: str) -> Mapping[str, Promotion]:
@@ -62,7 +50,7 @@ def promote(
     there is no such version, and where somebody else was first, saying who.
     """
     check_name(stage, "stage")
-    found = find(store, f"{name}@{version}")
+    found = numbered(store, f"{name}@{version}")
     latest = _latest(store, name, stage)
     standing = latest.n if latest else 0
     if latest is not None and latest.version == found.version:

@@ -140,3 +140,26 @@ def faulty_path(path: str) -> str:
     if "\\" in path or "\0" in path:
         return "it has a backslash or a null byte"
     return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """The `n`th time (from 1) that a stage was given to a version; `at_s` is in unix seconds.
+
+    `restores` is the promotion that a rollback went back to, itself never a rollback; None for any other.
+    """
+
+    __pydantic_config__ = STRICT
+
+    n: int
+    name: str
+    version: str
+    stage: str
+    by: str
+    at_s: float
+    restores: int | None = None
+
+    @property
+    def tag(self) -> str:
+        """The tag that GTO reads: `NAME#STAGE#N`."""
+        return f"{self.name}#{self.stage}#{self.n}"
