@@ -378,9 +378,8 @@ def _link_file(old: str, new: str) -> None:
 def _make_links(folder: Path, links: Mapping[str, str]) -> None:
     if leaving := [name for name in links if _leaves(name, links)]:
         raise StoreError(f"symbolic links of a source archive lead out of its folder: {_some(leaving)}")
-    for name in sorted(
-        links, reverse=True
-    ):  # what would lie below a link is made before it, and the link refused
+    # What would lie below another link is made before that one, which is refused then.
+    for name in sorted(links, reverse=True):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(links[name])
