@@ -8,8 +8,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from runner.errors import PushtrainError, SpecError
+from runner.errors import PushtrainError, SpecError, UsageError
 
 EPILOG = """\
 first steps:
@@ -23,9 +24,14 @@ PUSHTRAIN_ENGINE (local or docker), PUSHTRAIN_REGISTRY (where images are pushed 
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, tip=f"{self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="pushtrain",
         description="Train from a git repository: one train.yml, one command, a registered model.",
         epilog=EPILOG,
@@ -146,7 +152,11 @@ def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as abov
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Every PushtrainError is told once, here."""
     top = parser()
-    asked = top.parse_args(argv)
+    try:
+        asked = top.parse_args(argv)
+    except UsageError as error:
+        _tell(error)
+        return error.exit_code
     if asked.version:
         return _version()
     if asked.command is None:
@@ -154,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     level = logging.INFO if asked.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    _place(asked)
     module, _, name = asked.target.partition(":")
     command: Callable[[argparse.Namespace], int] = getattr(
         importlib.import_module(f"runner.commands.{module}"), name
@@ -169,6 +180,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return 130
+
+
+def _place(asked: argparse.Namespace) -> None:
+    """Let `pushtrain check other.yml` mean the file where a folder is expected."""
+    folder = getattr(asked, "folder", None)
+    if folder is not None and hasattr(asked, "file") and os.path.isfile(folder):  # noqa: PTH113  # pathlib costs time
+        asked.folder, asked.file = os.path.split(folder)
+        asked.folder = asked.folder or "."
 
 
 def _version() -> int:

@@ -37,6 +37,8 @@ class Watch:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGUSR1, self._on_request)
+        with contextlib.suppress(StoreError):
+            self._how = runs.cancel_requested(self._store, self._run_id)
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._thread.start()
         return self

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner import placeholders, runs
 from runner.errors import PlanError
 from runner.host.job import ContainerLimits, Job
 from runner.launch import LAUNCHERS
+from runner.place import Reservation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from runner.launch import Process
-    from runner.place import Reservation, Slot
+    from runner.place import Slot
     from runner.plan import Plan
 
 
@@ -33,8 +35,13 @@ def jobs(
     secrets: Mapping[str, str],
 ) -> dict[int, Job]:
     """One job per node."""
-    processes = LAUNCHERS[plan.distribution](plan, reservation)
     hostnames = tuple(f"node-{slot.node_rank}" for slot in reservation.slots)
+    networked = image is not None and len(hostnames) > 1
+    if networked:
+        named = (replace(s, address=n) for s, n in zip(reservation.slots, hostnames, strict=True))
+        reservation = Reservation(slots=tuple(named))
+    processes = LAUNCHERS[plan.distribution](plan, reservation)
+    ranks = plan.gang.processes_per_node
 
     def job(slot: Slot, mine: tuple[Process, ...]) -> Job:
         node = slot.node_rank
@@ -50,9 +57,11 @@ def jobs(
             tree=plan.tree,
             venv=venv,
             image=image,
-            network=f"pushtrain-{run_id}" if image is not None and len(hostnames) > 1 else None,
+            network=f"pushtrain-{run_id}" if networked else None,
             limits=ContainerLimits(
-                cpus=plan.gang.cpus, memory_bytes=plan.gang.memory_bytes, shm_bytes=plan.shm_bytes
+                cpus=plan.gang.cpus / ranks if plan.gang.cpus else None,
+                memory_bytes=plan.gang.memory_bytes // ranks if plan.gang.memory_bytes else None,
+                shm_bytes=plan.shm_bytes,
             ),
             gpus=slot.gpus,
             datasets=plan.datasets,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import datasets, engines, environment, jobs, plan, repository, runs, source, spec
-from runner.errors import NotFound, RunNotFound, SpecError, UsageError
+from runner.errors import EngineError, Fault, NotFound, RunNotFound, SpecError, UsageError
 from runner.lock import is_held
 from runner.store import open_store
 
@@ -66,6 +68,7 @@ def make_plan(
     found = _load(folder / train_file, folder)
     here = looking.finish() if found.source == "." else repository.inspect(folder / found.source)
     engine = shop.engine
+    _check_entrypoint(found, folder, train_file=train_file)
     recipe = _recipe(found, folder / found.source, engine, train_file=train_file)
     made = plan.decide(
         found,
@@ -73,7 +76,7 @@ def make_plan(
         overrides=overrides,
         engine=engine.name,
         recipe=recipe,
-        datasets=_datasets(shop, found, folder),
+        datasets=_datasets(shop, found, folder, plan.known_text(found, here, overrides=overrides)),
     )
     engine.check(made.gang)
     there = environment.present(recipe, root=shop.home / "envs", registry=shop.registry)
@@ -98,11 +101,29 @@ def _recipe(found: Spec, folder: Path, engine: Engine, *, train_file: str) -> Re
     return environment.image_recipe(found.environment, folder, train_file=train_file, docker=facts)
 
 
-def _datasets(shop: Workshop, found: Spec, folder: Path) -> tuple[datasets.Dataset, ...]:
+def _check_entrypoint(found: Spec, folder: Path, *, train_file: str) -> None:
+    if found.entrypoint is None or (folder / found.source / found.entrypoint).is_file():
+        return
+    line, column = found.position("entrypoint")
+    there = sorted(p.name for p in (folder / found.source).glob("*.py"))
+    fault = Fault(
+        path=str(folder / train_file),
+        line=line,
+        column=column,
+        key="entrypoint",
+        message=f"there is no file {found.entrypoint} in the source",
+        suggestion=(get_close_matches(found.entrypoint, there, n=1) or [""])[0],
+    )
+    raise SpecError((fault,), tip=f"there is {', '.join(there[:5]) or 'no Python file'}")
+
+
+def _datasets(
+    shop: Workshop, found: Spec, folder: Path, known: Callable[[str], str]
+) -> tuple[datasets.Dataset, ...]:
     return tuple(
         datasets.resolve(
             name,
-            wanted.source,
+            known(wanted.source),
             wanted.mode,
             wanted.digest,
             folder=folder,
@@ -146,6 +167,11 @@ def resume(shop: Workshop, run: Run) -> None:
     if supervised(shop, run):
         return
     jobs.secrets_of(plan_of(shop.store, run.id))
+    take_up(shop, run)
+
+
+def take_up(shop: Workshop, run: Run) -> None:
+    """Start a supervisor for a run that has none; returns once it is there. Raises EngineError when none comes."""
     engines.load(run.engine, home=shop.home, store=shop.store_uri).submit(run.id)
     _wait_for_supervisor(shop, run)
 
@@ -157,6 +183,8 @@ def _wait_for_supervisor(shop: Workshop, run: Run) -> None:
         if supervised(shop, run) or runs.load(shop.store, run.id).state.ended:
             return
         time.sleep(0.05)
+    said = supervisor_log(shop, run.id)
+    raise EngineError(f"the supervisor of {run.id} did not start:\n{said}", tip=f"pushtrain show {run.id}")
 
 
 def supervisor_log(shop: Workshop, run_id: str) -> str:

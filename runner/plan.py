@@ -17,7 +17,7 @@ from runner.place import Gang
 from runner.quantities import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runner.repository import Source
     from runner.spec import Spec
@@ -195,6 +195,18 @@ def decide(
     return replace(plan, hash=_hash(plan))
 
 
+def known_text(spec: Spec, source: Source, *, overrides: Sequence[str]) -> Callable[[str], str]:
+    """A function that fills in what is known at plan time: inputs, ref, branch and commit. Raises as `parameters`."""
+    values = parameters(spec, overrides)
+    facts = {"ref": source.branch or "", "branch": source.branch or "", "commit": source.commit or ""}
+
+    def filled(template: str) -> str:
+        parts = placeholders.bind(placeholders.parse(template), values)
+        return placeholders.resolve(parts, lambda reference: facts[str(reference)])
+
+    return filled
+
+
 def _command(spec: Spec, values: Mapping[str, Value]) -> tuple[str, ...]:
     if spec.run is not None:
         return ("/bin/sh", "-c", placeholders.shell(spec.run, values))
@@ -289,6 +301,10 @@ def _unused(spec: Spec) -> tuple[str, ...]:
     notes = []
     if spec.concurrency is not None:
         notes.append("concurrency: has no effect on a run by hand")
+    if spec.resources.nodes.min != spec.resources.nodes.max:
+        notes.append(
+            f"resources.nodes: all {spec.resources.nodes.max} are taken; a range is for elastic gangs"
+        )
     if spec.policy.priority != type(spec.policy)().priority:
         notes.append("policy.priority: has no effect on one machine; it is for the engine slurm")
     return tuple(notes)

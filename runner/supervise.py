@@ -85,10 +85,17 @@ class Supervision:
         self._clean()
 
     def _go_on(self) -> None:
-        self._secrets = jobs.secrets_of(self._plan)
+        cancelled = None
         if self._state not in (State.COLLECTING, State.PUBLISHING):
-            self._train()
+            try:
+                self._train()
+            except Cancelled as error:
+                if not self._load().attempts:
+                    raise
+                cancelled = error  # Between two attempts: what the earlier ones wrote is kept.
         manifest = self._collect()
+        if cancelled is not None:
+            raise cancelled
         causes.check(self._load().attempts[-1])
         self._publish(manifest)
 
@@ -118,6 +125,9 @@ class Supervision:
     def _train(self) -> None:
         """Attempt after attempt, until one ends for good; how it ended is in run.json then."""
         outcome = self._recorded() or self._follow_adopted()
+        if outcome is None:
+            with self._watch.breaking():
+                self._secrets = jobs.secrets_of(self._plan)
         while outcome is None or self._again(outcome):
             outcome = self._attempt()
             self._note_end(outcome)

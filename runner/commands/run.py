@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 def check(asked: argparse.Namespace) -> int:
     """Read train.yml and say that it is right, or raise with every fault."""
     from runner import spec
+    from runner.errors import SpecError, UsageError
 
     path = _train_file(asked)
-    found = spec.load(path)
+    if not path.is_file():
+        raise UsageError(f"there is no {path}", tip=f"pushtrain init {asked.folder}")
+    try:
+        found = spec.load(path)
+    except SpecError as error:
+        raise SpecError(error.faults) from error  # Its tip is this command.
     inputs = f"{len(found.inputs)} input{'' if len(found.inputs) == 1 else 's'}"
     print(f"{path} is right: {found.name}, {inputs}")
     return 0

@@ -175,7 +175,7 @@ def _to_get(words: Sequence[str]) -> tuple[str, Path]:
 def cancel(asked: argparse.Namespace) -> int:
     """Ask a run to stop and wait for it; `--kill` does without grace."""
     from runner import pipeline, runs
-    from runner.errors import EngineError, RunNotFound
+    from runner.errors import RunNotFound
 
     shop = workshop(asked)
     found = runs.find(shop.store, asked.run)
@@ -183,14 +183,11 @@ def cancel(asked: argparse.Namespace) -> int:
         raise RunNotFound(f"{found.id} {found.state} already", tip=f"pushtrain show {found.id}")
     runs.request_cancel(shop.store, found.id, how="kill" if asked.kill else "stop")
     while not found.state.ended:
-        alive = pipeline.supervised(shop, found)
+        if not pipeline.supervised(shop, found):
+            # Its supervisor died: a new one ends what is left of it and keeps its outputs.
+            pipeline.take_up(shop, found)
         time.sleep(follow_every_s(shop.store_uri))
         found = runs.load(shop.store, found.id)
-        if not alive and not found.state.ended:
-            raise EngineError(
-                f"nobody supervises {found.id}: it is cancelled when it is taken up",
-                tip=f"pushtrain resume {found.id}",
-            )
     print(f"{found.id} {found.state}")
     return 0
 

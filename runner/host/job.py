@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerLimits:
-    """What a container may use; None where train.yml sets no limit."""
+    """What a rank's container may use: an even share of its node; None where train.yml sets no limit."""
 
     cpus: float | None
     memory_bytes: int | None

@@ -50,7 +50,7 @@ def _check(store: Store, draft: Draft) -> None:
     if missing is not None:
         raise ModelError(
             f"{draft.name}: {missing.path} ({missing.digest}) is not in the store",
-            tip=f"type: pushtrain resume {draft.lineage.run_id}",
+            tip=f"pushtrain resume {draft.lineage.run_id}",
         )
 
 
@@ -117,7 +117,7 @@ def numbered(store: Store, reference: str) -> Version:
         nearest = suggestion(wanted, numbers)
         there = f"there are {', '.join(numbers[:10])}" + (" …" if len(numbers) > 10 else "")
         message = f"{name} has no version {wanted or repr(wanted)}{nearest}; {there}"
-        raise ModelError(message, tip=f"type: pushtrain models show {name}")
+        raise ModelError(message, tip=f"pushtrain models show {name}")
     return read(store, name, wanted)
 
 
@@ -126,7 +126,7 @@ def require_model(store: Store, name: str) -> list[str]:
     numbers = _numbers(store, name)
     if not numbers:
         message = f"there is no model {name!r}{suggestion(name, names(store))}"
-        raise ModelError(message, tip="type: pushtrain models")
+        raise ModelError(message, tip="pushtrain models")
     return numbers
 
 

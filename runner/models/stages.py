@@ -36,7 +36,7 @@ def current(store: Store, name: str, stage: str) -> Promotion:
     promotion = _latest(store, name, stage)
     if promotion is None:
         message = f"no version of {name} stands in {stage!r}{suggestion(stage, stages(store, name))}"
-        raise ModelError(message, tip=f"type: pushtrain promote {name}@VERSION STAGE")
+        raise ModelError(message, tip=f"pushtrain promote {name}@VERSION STAGE")
     return promotion
 
 
@@ -73,7 +73,7 @@ def rollback(store: Store, name: str, stage: str, *, by: str, at_s: float) -> Pr
     if target is None:
         raise ModelError(
             f"nothing stood in {name}#{stage} before {latest.version}",
-            tip=f"type: pushtrain promote {name}@VERSION {stage}",
+            tip=f"pushtrain promote {name}@VERSION {stage}",
         )
     wanted = Promotion(
         n=latest.n + 1, name=name, version=target.version, stage=stage, by=by, at_s=at_s, restores=target.n

@@ -125,7 +125,7 @@ def test_a_file_that_the_store_lacks_is_refused_by_name(store: Store) -> None:
     with pytest.raises(ModelError, match=r"model/weights .* is not in the store") as caught:
         register(store, draft(lost))
 
-    assert caught.value.tip == "type: pushtrain resume run-1"
+    assert caught.value.tip == "pushtrain resume run-1"
     assert names(store) == ()
 
 
