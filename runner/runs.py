@@ -119,8 +119,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 def new_id(*, now_s: float) -> str:
-    """An id that sorts by time and is short enough to type the end of: `20261121-210455-9f3c`."""
-    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s)) + "-" + secrets.token_hex(2)
+    """An id that sorts by time and is short enough to type the end of: `20261121-210455-9f3c1e`.
+
+    Its end is the fraction of the second in 4096ths, then three random digits.
+    """
+    fraction = int(now_s % 1 * 4096)
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s)) + f"-{fraction:03x}{secrets.randbits(12):03x}"
 
 
 def key(run_id: str, name: str) -> str:
