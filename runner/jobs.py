@@ -38,10 +38,8 @@ def jobs(
     hostnames = tuple(f"node-{slot.node_rank}" for slot in reservation.slots)
     networked = image is not None and len(hostnames) > 1
     if networked:
-        named = (replace(s, address=n) for s, n in zip(reservation.slots, hostnames, strict=True))
-        reservation = Reservation(slots=tuple(named))
+        reservation = _named(reservation, hostnames)
     processes = LAUNCHERS[plan.distribution](plan, reservation)
-    ranks = plan.gang.processes_per_node
 
     def job(slot: Slot, mine: tuple[Process, ...]) -> Job:
         node = slot.node_rank
@@ -58,11 +56,7 @@ def jobs(
             venv=venv,
             image=image,
             network=f"pushtrain-{run_id}" if networked else None,
-            limits=ContainerLimits(
-                cpus=plan.gang.cpus / ranks if plan.gang.cpus else None,
-                memory_bytes=plan.gang.memory_bytes // ranks if plan.gang.memory_bytes else None,
-                shm_bytes=plan.shm_bytes,
-            ),
+            limits=_limits(plan),
             gpus=slot.gpus,
             datasets=plan.datasets,
             outputs=plan.folders.outputs,
@@ -82,6 +76,21 @@ def jobs(
         slot.node_rank: job(slot, tuple(p for p in processes if p.node_rank == slot.node_rank))
         for slot in reservation.slots
     }
+
+
+def _named(reservation: Reservation, hostnames: tuple[str, ...]) -> Reservation:
+    """Containers reach each other by name on the run's own network."""
+    named = (replace(slot, address=name) for slot, name in zip(reservation.slots, hostnames, strict=True))
+    return Reservation(slots=tuple(named))
+
+
+def _limits(plan: Plan) -> ContainerLimits:
+    gang, ranks = plan.gang, plan.gang.processes_per_node
+    return ContainerLimits(
+        cpus=gang.cpus / ranks if gang.cpus else None,
+        memory_bytes=gang.memory_bytes // ranks if gang.memory_bytes else None,
+        shm_bytes=plan.shm_bytes,
+    )
 
 
 def mark(run_id: str, node_rank: int, *, attempt: int) -> str:
