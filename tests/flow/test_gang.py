@@ -209,6 +209,14 @@ def test_a_host_that_cannot_start_its_ranks_stops_the_others_and_raises_its_erro
     assert here.inbox.empty()
 
 
+def test_a_host_that_refuses_after_a_rank_failed_does_not_stop_the_others_twice() -> None:
+    failing = {"fetch": (FETCHED,), "go": (started(), exited(0, 1))}
+    here = stage(failing, {"fetch": (FETCHED,), "go": (error("EngineError", "no"),)}, patient(2))
+    with pytest.raises(errors.EngineError):
+        here.run()
+    assert here.hosts[2].graces_s == [5.0]
+
+
 def test_a_host_that_dies_while_ranks_run_loses_the_attempt_and_stops_the_others() -> None:
     here = stage(patient(0), {"fetch": (FETCHED,), "go": (started(), LOST)})
     outcome = here.run()
