@@ -224,7 +224,7 @@ def _snapshot(folder: Path, prefix: str, changed: tuple[str, ...]) -> tuple[str,
     (place / "objects").mkdir()
     kept = Objects(env, close)
     if index.exists():
-        (place / "index").write_bytes(index.read_bytes())
+        shutil.copy2(index, place / "index")  # With its time: git trusts no file as new as its index.
     _add(folder, env)
     options = [f"--prefix={prefix}/"] if prefix else []
     return _text(git.run(folder, "write-tree", *options, env=env)).strip(), kept
