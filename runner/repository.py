@@ -224,6 +224,8 @@ def _snapshot(folder: Path, prefix: str, changed: tuple[str, ...]) -> tuple[str,
     (place / "objects").mkdir()
     kept = Objects(env, close)
     if index.exists():
+        import shutil
+
         shutil.copy2(index, place / "index")  # With its time: git trusts no file as new as its index.
     _add(folder, env)
     options = [f"--prefix={prefix}/"] if prefix else []
