@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from runner.environment import tether
 
 Log = Callable[[str], None]
 
@@ -25,11 +29,12 @@ def stream(
 ) -> Ended:
     """Run `argv`, pass each line to `log`, return how it ended; `secrets` are blotted out of every line.
 
-    Blocks until the end. An exception in between, such as KeyboardInterrupt, ends the process first.
+    Blocks until the end. An exception in between, such as KeyboardInterrupt, ends the process first; so does the
+    end of this process, even by SIGKILL.
     """
     kept: list[str] = []
     process = subprocess.Popen(
-        argv,
+        (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *argv),
         env=dict(env),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
