@@ -31,6 +31,7 @@ NOBODY = 1000
 LABEL = "pushtrain.mark"
 RUN_LABEL = "pushtrain.run"
 REMOVED_WITHIN_S = 60
+NETWORK_WITHIN_S = 60.0
 
 
 def connect() -> docker.DockerClient:
@@ -121,6 +122,24 @@ class ContainerRanks:
         self._client = connect()
         self._holder: Container | None = None
 
+    def join(self) -> None:
+        """Give the node its name on the run's network before any rank starts; node 0 makes the network.
+
+        Blocks until the network is there. Raises EngineError when it does not come.
+        """
+        name = self._job.network
+        assert name is not None
+        deadline_s = time.monotonic() + NETWORK_WITHIN_S
+        with translated("the run's network cannot be made"):
+            while not self._client.networks.list(names=[name]):
+                if self._job.node_rank == 0:
+                    self._client.networks.create(name, driver="bridge", labels={RUN_LABEL: self._job.run_id})
+                elif time.monotonic() > deadline_s:
+                    raise EngineError(f"the network {name} did not come up", tip="docker network ls")
+                else:
+                    time.sleep(0.05)
+            self._holder = self._hold()
+
     def start(self, process: Process, sink: Callable[[bytes], None]) -> ContainerRank:
         """Start one rank. Raises EngineError when Docker refuses."""
         with translated(f"rank {process.rank} cannot be started"):
@@ -175,7 +194,7 @@ class ContainerRanks:
 
     def _place(self) -> dict[str, Any]:
         """Network and shared memory: a rank's own where it is alone on its node, else those of the holder."""
-        if len(self._job.processes) == 1:
+        if len(self._job.processes) == 1 and self._holder is None:
             return self._node()
         if self._holder is None:
             self._holder = self._hold()
@@ -212,15 +231,6 @@ def _devices(gpus: tuple[str, ...]) -> list[Any] | None:
     import docker
 
     return [docker.types.DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])] if gpus else None
-
-
-def make_network(run_id: str, name: str) -> None:
-    """Make the run's private network. Safe to repeat, one node at a time."""
-    client = connect()
-    with translated("the run's network cannot be made"):
-        if not client.networks.list(names=[name]):
-            client.networks.create(name, driver="bridge", labels={RUN_LABEL: run_id})
-    client.close()
 
 
 def end_containers(mark: str, *, grace_s: float) -> None:

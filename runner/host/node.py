@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +46,13 @@ class Node:
 
         job = self.job
         if not job.work.is_dir():
-            cached = source.unpack(self._store, job.tree, Path(job.cache))
-            source.working_copy(cached, job.work)
+            # Renamed last: a copy that was broken off is never taken for whole.
+            half = job.work.with_name("half")
+            shutil.rmtree(half, ignore_errors=True)
+            source.working_copy(source.unpack(self._store, job.tree, Path(job.cache)), half)
             if job.resume:
-                manifest.restore(self._store, job.live_prefix, job.work)
+                manifest.restore(self._store, job.live_prefix, half)
+            half.rename(job.work)
         for folder in (job.outputs, job.logs):
             (job.work / folder).mkdir(parents=True, exist_ok=True)
         for dataset in job.datasets:
@@ -56,15 +60,15 @@ class Node:
             self._datasets[dataset.name] = str(path)
         if job.image is not None:
             _give_away(job.work)
-        if job.network is not None and job.node_rank == 0:
-            from runner.host.containers import make_network
-
-            make_network(job.run_id, job.network)
+        if job.network is not None and job.processes:
+            self._ranks = self._factory()
+            self._ranks.join()
 
     def start(self, process: Process) -> Rank:
         """Start one rank and, with the first, the keeper of what the ranks write."""
         if self._ranks is None:
             self._ranks = self._factory()
+        if self._keeper is None:
             self._keep()
         rank: Rank = self._ranks.start(process, self.outputs[process.rank].feed)
         return rank
