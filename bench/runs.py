@@ -8,11 +8,14 @@ With --docker the same on the engine docker, against `docker run --rm` of the sa
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
+from random import Random
 
 from bench.pairs import report, seconds
+from runner.environment.builder import find_builder
 
 PUSHTRAIN = str(Path(sys.executable).with_name("pushtrain"))
 
@@ -22,15 +25,18 @@ def git(folder: Path, *arguments: str) -> None:
     seconds(("git", "-c", "user.name=bench", "-c", "user.email=bench@example.org", *arguments), folder=folder)
 
 
-def repository(folder: Path, environment: str) -> Path:
-    """A repository whose training does nothing, beside a few files as a small project has them."""
+def repository(folder: Path, environment: str, *, files: int = 50, lines: int = 40) -> Path:
+    """A repository whose training does nothing, beside `files` modules of `lines` lines of text."""
     folder.mkdir(parents=True)
     (folder / "train.py").write_text("pass\n")
     (folder / "train.yml").write_text(
         f"name: nothing\nrun: python3 train.py\npolicy: {{reuse: false}}\nenvironment: {environment}\n"
     )
-    for number in range(50):
-        (folder / f"module_{number}.py").write_text(f"x = {number}\n" * 50)
+    random = Random(files)
+    for number in range(files):
+        module = folder / f"package_{number % 20}" / f"module_{number}.py"
+        module.parent.mkdir(exist_ok=True)
+        module.write_text("".join(f"x{random.random()} = {random.random()}\n" for _ in range(lines)))
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "all")
@@ -64,19 +70,28 @@ def bench_docker(folder: Path, env: dict[str, str], image: str, pairs: int) -> N
     rounds = [(seconds(ours, env=env), seconds(plain)) for _ in range(pairs)]
     report("warm run, docker", *zip(*rounds, strict=True), wanted="at most +1500 ms")
 
+
+def bench_change(
+    folder: Path, env: dict[str, str], image: str, pairs: int, *, files: int, lines: int
+) -> None:
+    """A run after a change of one line, docker, against `docker build` with a COPY by the same BuildKit, and run."""
+    source = repository(folder / f"change-{files}", f'{{image: "{image}"}}', files=files, lines=lines)
     (source / "Dockerfile").write_text(f"FROM {image}\nWORKDIR /w\nCOPY . .\n")
     git(source, "add", "-A")
     git(source, "commit", "-qm", "Dockerfile")
-    build = ("docker", "build", "-q", "-t", "bench-changed", ".")
-    builder = {"DOCKER_BUILDKIT": "0"}
+    builder = find_builder(os.environ)
+    build = (*builder.command, "-q", "-t", "bench-changed", ".")
+    ours = (PUSHTRAIN, "run", str(source), "--engine", "docker")
     changed: list[tuple[float, float]] = []
-    for number in range(pairs):
+    for number in range(pairs + 1):
         (source / "train.py").write_text(f"x = {number}\n")
         git(source, "commit", "-qam", f"change {number}")
-        theirs = seconds(build, folder=source, env=builder)
+        theirs = seconds(build, folder=source, env=dict(builder.env))
         theirs += seconds(("docker", "run", "--rm", "bench-changed", "python3", "train.py"))
         changed.append((seconds(ours, env=env), theirs))
-    report("after a one-line change, docker", *zip(*changed, strict=True), wanted="faster")
+    size_mb = sum(path.stat().st_size for path in source.rglob("*.py")) / 1e6
+    name = f"after a one-line change, docker, {files} files of {size_mb:.1f} MB"
+    report(name, *zip(*changed[1:], strict=True), wanted="faster")
 
 
 def main() -> None:
@@ -94,6 +109,8 @@ def main() -> None:
         bench_local(folder, env, chosen.pairs)
         if chosen.docker:
             bench_docker(folder, env, chosen.docker, chosen.pairs)
+            for files, lines in ((50, 40), (2000, 500)):
+                bench_change(folder, env, chosen.docker, chosen.pairs, files=files, lines=lines)
 
 
 if __name__ == "__main__":
