@@ -35,15 +35,24 @@ class Scanned:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def scan(folder: str | os.PathLike[str]) -> Scanned:
+def scan(folder: str | os.PathLike[str], *, within: str | os.PathLike[str] | None = None) -> Scanned:
     """Returns the files below a folder; one that does not exist is empty. Never raises for what vanishes.
 
-    Links within the folder are followed; links out of it, sockets, pipes and devices are skipped.
+    Links within the folder are followed; links out of it, sockets, pipes and devices are skipped, and so is the
+    folder itself where it has become a link out of `within`.
     """
     top = os.path.realpath(folder)
+    if within is not None and not is_within(top, within):
+        return Scanned(skipped={"": "it is a link out of the working folder"})
     skipped: dict[str, str] = {}
     files = tuple(_below(top, "", _Place(top=top, chain=(top,)), skipped))
     return Scanned(files=files, skipped=skipped)
+
+
+def is_within(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Whether `path`, all links followed, is `folder` or lies below it."""
+    real = os.path.realpath(folder)
+    return os.path.commonpath((os.path.realpath(path), real)) == real
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +84,12 @@ def _below(folder: str, where: str, place: _Place, skipped: dict[str, str]) -> I
 
 
 def _linked(entry: os.DirEntry[str], name: str, place: _Place, skipped: dict[str, str]) -> Iterator[Found]:
-    real = os.path.realpath(entry.path)
-    if os.path.commonpath((real, place.top)) != place.top:
+    try:
+        real = os.path.realpath(entry.path)
+    except OSError as error:
+        skipped[name] = error.strerror or str(error)
+        return
+    if not is_within(real, place.top):
         skipped[name] = "it is a link out of its folder"
     elif real in place.chain:
         skipped[name] = "it is a link to a folder that it lies in"

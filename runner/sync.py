@@ -75,7 +75,7 @@ class _Sent:
 class Mirror:
     """Keeps what is in some folders in the store below `prefix` (`runs/ID/live/`); one at a time per prefix.
 
-    A new mirror goes on from what an earlier one had sent.
+    A new mirror goes on from what an earlier one had sent. A folder that has become a link out of `within` is left out.
     """
 
     def __init__(
@@ -84,12 +84,14 @@ class Mirror:
         prefix: str,
         folders: Mapping[str, Path],
         *,
+        within: Path | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._folders = dict(folders)
+        self._within = within
         self._limits = limits or Limits()
         self._clock = clock
         self._named: set[str] = set()
@@ -137,9 +139,9 @@ class Mirror:
         """Returns the files of all folders by their paths (`outputs/x`)."""
         found: dict[str, Found] = {}
         for name, folder in self._folders.items():
-            scanned = scan(folder)
+            scanned = scan(folder, within=self._within)
             for skipped, why in scanned.skipped.items():
-                self._name(f"{name}/{skipped}", why)
+                self._name(f"{name}/{skipped}".rstrip("/"), why)
             found.update({f"{name}/{each.name}": each for each in scanned.files})
         return found
 

@@ -210,12 +210,13 @@ def test_no_function_is_too_long() -> None:
     assert too_long == {}
 
 
-def test_nothing_catches_everything() -> None:
+def test_nothing_catches_everything_but_the_outermost_of_the_host_process() -> None:
     broad = [
-        f"{name}:{node.lineno}"
+        name
         for name, tree in MODULES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "Exception"))
     ]
-    assert broad == []
+    # The threads of a daemon: what one of them did not expect is logged and told, or the run would wait for ever.
+    assert set(broad) <= {"runner.host.service", "runner.host.node"}

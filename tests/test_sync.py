@@ -432,3 +432,18 @@ def test_a_document_that_names_files_outside_the_folder_is_refused(
     store.write("runs/r1/live.json", json.dumps({"sealed": False, "files": [entry]}).encode())
     with pytest.raises(StoreError):
         sync.restore(store, PREFIX, tmp_path / "next")
+
+
+def test_a_folder_that_was_replaced_by_a_link_out_of_the_work_is_not_kept(
+    store: WatchedStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("of somebody else")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "outputs").symlink_to(tmp_path / "private")
+    folders = {"outputs": tmp_path / "work" / "outputs"}
+
+    sealed = Mirror(store, "runs/x/live/", folders, within=tmp_path / "work").seal()
+
+    assert sealed.files == ()
+    assert "outputs is not kept: it is a link out of the working folder" in caplog.text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import StoreError
 from runner.host.output import Mask, OutputStream
+from runner.scan import is_within
 from runner.store import open_store
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Node:
                 self._send_metrics()
             except StoreError as error:
                 logger.warning("outputs not stored yet: %s", error)
+            except Exception:  # The keeper's outermost loop: what it cannot keep now it tries again.
+                logger.exception("outputs not stored yet")
 
     def seal(self) -> list[dict[str, Any]]:
         """Seal what the ranks wrote: the manifest as plain data. Safe to repeat. Raises StoreError."""
@@ -137,7 +140,7 @@ class Node:
 
         job = self.job
         folders = {job.outputs: job.work / job.outputs, job.logs: job.work / job.logs}
-        self._mirror = Mirror(self._store, job.live_prefix, folders)
+        self._mirror = Mirror(self._store, job.live_prefix, folders, within=job.work)
         if job.metrics_key is not None:
             self._metrics_offset = len(self._store.tail(job.metrics_key, offset=0))
             self._reader = Reader(job.work / job.logs)
@@ -147,6 +150,8 @@ class Node:
             return
         from runner.metrics import encode
 
+        if not is_within(self.job.work / self.job.logs, self.job.work):
+            return  # A link to somewhere else has taken its place; the mirror names it.
         points = self._reader.poll()
         if points:
             data = encode(points)

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import PushtrainError
+from runner.errors import EngineError, PushtrainError
 from runner.host.line import Line
 from runner.host.node import Node
 
@@ -152,18 +152,18 @@ class Service:
         assert self._node is not None
         try:
             self._node.fetch()
-        except PushtrainError as error:
-            self._inbox.put(("prepared", error))
+        except Exception as error:  # noqa: BLE001  # a thread's outermost: told, and logged
+            self._inbox.put(("prepared", _failure(error)))
         else:
             self._inbox.put(("prepared", None))
 
     def _wait(self, rank: Rank) -> None:
         try:
             end = rank.wait()
-        except PushtrainError as error:
-            self._inbox.put(
-                ("exited", (rank.process.rank, {"code": error.exit_code, "signal": "", "cause": str(error)}))
-            )
+        except Exception as caught:  # noqa: BLE001  # as above
+            error = _failure(caught)
+            body = {"code": error.exit_code, "signal": "", "cause": str(error)}
+            self._inbox.put(("exited", (rank.process.rank, body)))
             return
         body = {"code": end.code, "signal": end.signal, "cause": end.cause}
         self._inbox.put(("exited", (rank.process.rank, body)))
@@ -172,8 +172,8 @@ class Service:
         def guarded() -> None:
             try:
                 self._inbox.put(("told", work()))
-            except PushtrainError as error:
-                self._inbox.put(("told", _error_event(error)))
+            except Exception as error:  # noqa: BLE001  # as above
+                self._inbox.put(("told", _error_event(_failure(error))))
 
         threading.Thread(target=guarded, daemon=True).start()
 
@@ -256,6 +256,14 @@ def _inherited_leases() -> tuple[int, ...]:
     import os
 
     return tuple(int(fd) for fd in os.environ.get("PUSHTRAIN_LEASE_FDS", "").split(",") if fd)
+
+
+def _failure(error: Exception) -> PushtrainError:
+    """What a thread of this process ended with, for the supervisor, which would wait for ever otherwise."""
+    if isinstance(error, PushtrainError):
+        return error
+    logger.error("a fault of Pushtrain's own", exc_info=error)
+    return EngineError(f"{type(error).__name__}: {error}", tip="a fault of Pushtrain's own: please report it")
 
 
 def _error_event(error: PushtrainError) -> dict[str, Any]:

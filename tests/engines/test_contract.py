@@ -249,3 +249,12 @@ def test_the_same_again_is_answered_by_the_finished_run(project: Project) -> Non
     assert "did just this and succeeded" in again.output
     assert len(project.run_ids) == 3
     assert project.outputs() == {"outputs/two": b"2"}
+
+
+def test_outputs_that_became_a_link_to_the_whole_machine_are_not_kept(local_project: Project) -> None:
+    local_project.write('import os, shutil; shutil.rmtree("outputs"); os.symlink("/", "outputs")')
+
+    done = local_project.pushtrain("run")
+
+    assert done.code == 0, done.output
+    assert local_project.outputs() == {}
