@@ -28,7 +28,7 @@ def download(store: Store, version: Version, destination: Path, *, progress: Pro
     """
     for file in version.files:
         if fault := faulty_path(file.path):
-            raise ModelError(f"{version.tag}: {file.path!r} is not written here: {fault}")
+            raise ModelError(f"{version.name}@{version.version}: {file.path!r} is not written here: {fault}")
     if _filled(destination):
         _require_same(version, destination)
         return destination
@@ -38,7 +38,7 @@ def download(store: Store, version: Version, destination: Path, *, progress: Pro
             target.parent.mkdir(parents=True, exist_ok=True)
             store.get_blob(file.digest, target, progress=progress)
         _move(folder, destination)
-    logger.info("%s is in %s", version.tag, destination)
+    logger.info("%s@%s is in %s", version.name, version.version, destination)
     return destination
 
 
@@ -80,7 +80,7 @@ def _require_same(version: Version, destination: Path) -> None:
     if there != {file.path for file in version.files} or not all(
         _same(destination / file.path, file) for file in version.files
     ):
-        message = f"{destination} is not empty and holds something else than {version.tag}"
+        message = f"{destination} is not empty and holds something else than {version.name}@{version.version}"
         raise ModelError(message, tip="name a new folder, or remove this one first")
 
 

@@ -47,7 +47,7 @@ def promote(
 
     `expected` is the `n` of the promotion that the caller saw there (0: none; None: any). A version that
     stands there already stays, under its old promotion, so that repeating is safe. Raises ModelError where
-    there is no such version, and where somebody else was first, saying who.
+    there is no such version, and where somebody else was first with another version, saying who.
     """
     check_name(stage, "stage")
     found = numbered(store, f"{name}@{version}")
@@ -65,7 +65,7 @@ def rollback(store: Store, name: str, stage: str, *, by: str, at_s: float) -> Pr
     """Gives the stage back to the version that stood there before, as a new promotion.
 
     Each further rollback goes one version further back. Raises ModelError where nothing is left to go back
-    to, and where somebody else promoted at the same moment, saying who.
+    to, and where somebody else promoted another version at the same moment, saying who.
     """
     require_model(store, name)
     latest = current(store, name, stage)
@@ -96,7 +96,10 @@ def _create(store: Store, promotion: Promotion, again: str) -> Promotion:
     try:
         store.create(_key(promotion, promotion.n), dump(PROMOTION, promotion))
     except Conflict as error:
-        raise _lost(_read(store, promotion, promotion.n), again) from error
+        winner = _read(store, promotion, promotion.n)
+        if winner.version == promotion.version:  # what was wished for stands there
+            return winner
+        raise _lost(winner, again) from error
     logger.info("%s stands in %s", promotion.version, promotion.tag)
     return promotion
 

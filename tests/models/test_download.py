@@ -70,7 +70,7 @@ def test_a_folder_with_anything_else_is_left_alone(
     folder = download(store, version, tmp_path / "model")
     (folder / name).write_bytes(b"mine")
 
-    with pytest.raises(ModelError, match=r"holds something else than digits@v1\.0\.0"):
+    with pytest.raises(ModelError, match=r"holds something else than digits@1\.0\.0"):
         download(store, version, folder)
     assert (folder / name).read_bytes() == b"mine"
 

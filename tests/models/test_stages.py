@@ -78,6 +78,13 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told_by_whom(root: 
     assert find(store, "digits#production").version == "1.2.0"
 
 
+def test_of_two_promotions_of_one_version_at_once_both_are_told_who_gave_it(root: Path, store: Store) -> None:
+    promotion = give(Overtaken(root, "1.1.0"), 1, expected=0)
+
+    assert (promotion.n, promotion.version, promotion.by) == (1, "1.1.0", "bob")
+    assert stages(store, "digits") == {"production": promotion}
+
+
 def test_a_promotion_over_one_that_was_not_seen_is_refused(store: Store) -> None:
     seen = give(store, 0).n
     give(store, 1)
