@@ -161,10 +161,12 @@ def _tip(gang: Gang, hosts: tuple[Host, ...], nodes_per_host: int | None) -> str
     }
     for key, smaller in given_up.items():
         if fits(smaller, hosts, nodes_per_host=nodes_per_host):
-            return f"lower {key} in train.yml, or add a host that has it"
+            return f"lower {key} in train.yml, or run it on a machine that has it"
     if room := sum(_room(gang, host, nodes_per_host) for host in hosts):
-        return f"set resources.nodes in train.yml to {room} at most, or add hosts"
-    return "lower what resources asks for in train.yml, or add hosts"
+        return (
+            f"set resources.nodes in train.yml to {room} at most, or run it on a machine with room for more"
+        )
+    return "lower what resources asks for in train.yml, or run it on a larger machine"
 
 
 def _listed(words: list[str]) -> str:

@@ -139,7 +139,7 @@ def test_as_few_hosts_as_possible_are_used_and_large_ones_are_spared() -> None:
                 "1 node was asked for, with 8 H100 GPUs, and there is room for none: "
                 "laptop has no GPU, 2 CPUs and 16 GiB"
             ),
-            "lower resources.gpu in train.yml, or add a host that has it",
+            "lower resources.gpu in train.yml, or run it on a machine that has it",
         ),
         (
             Gang(nodes=2, gpus_per_node=1, gpu_model="H100", cpus=1),
@@ -157,13 +157,13 @@ def test_as_few_hosts_as_possible_are_used_and_large_ones_are_spared() -> None:
                 "1 node was asked for, with 65 GiB of memory, and there is room for none: "
                 "a has no GPU, 1 CPU and 64 GiB"
             ),
-            "lower resources.memory in train.yml, or add a host that has it",
+            "lower resources.memory in train.yml, or run it on a machine that has it",
         ),
         (
             Gang(nodes=1, cpus=16),
             (host("a"),),
             "1 node was asked for, with 16 CPUs, and there is room for none: a has no GPU, 8 CPUs and 64 GiB",
-            "lower resources.cpu in train.yml, or add a host that has it",
+            "lower resources.cpu in train.yml, or run it on a machine that has it",
         ),
         (
             Gang(nodes=3),
@@ -172,7 +172,7 @@ def test_as_few_hosts_as_possible_are_used_and_large_ones_are_spared() -> None:
                 "3 nodes were asked for, each with a host of its own, and there is room for none: "
                 "there are no hosts"
             ),
-            "lower what resources asks for in train.yml, or add hosts",
+            "lower what resources asks for in train.yml, or run it on a larger machine",
         ),
     ],
 )
@@ -189,4 +189,7 @@ def test_too_many_nodes_for_the_hosts_says_how_many_would_fit() -> None:
     with pytest.raises(NoCapacity) as caught:
         place(Gang(nodes=3, gpus_per_node=1), (host("a", 1), host("b", 1)), nodes_per_host=1)
     assert "there is room for 2: a has 1 NVIDIA H100 80GB HBM3" in str(caught.value)
-    assert caught.value.tip == "set resources.nodes in train.yml to 2 at most, or add hosts"
+    assert (
+        caught.value.tip
+        == "set resources.nodes in train.yml to 2 at most, or run it on a machine with room for more"
+    )
