@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -127,7 +128,7 @@ def parameters(spec: Spec, overrides: Sequence[str]) -> dict[str, Value]:
     from runner.document import closest
 
     values: dict[str, Value] = {n: i.default for n, i in spec.inputs.items() if i.default is not None}
-    mistakes = []
+    mistakes = [f"{name} is given twice" for name in _repeated(overrides)]
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
@@ -144,6 +145,11 @@ def parameters(spec: Spec, overrides: Sequence[str]) -> dict[str, Value]:
         declared = ", ".join(f"{n}: {i.type}" for n, i in spec.inputs.items()) or "none"
         raise PlanError("\n".join(mistakes), tip=f"the inputs of train.yml are {declared}")
     return values
+
+
+def _repeated(overrides: Sequence[str]) -> tuple[str, ...]:
+    counts = Counter(name for name, equals, _ in (text.partition("=") for text in overrides) if equals)
+    return tuple(name for name, count in counts.items() if count > 1)
 
 
 def _meant(name: str) -> str:

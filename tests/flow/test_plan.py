@@ -104,8 +104,12 @@ def test_parameters_have_the_types_of_their_declaration() -> None:
     assert planned("lr=1", "layers=3", "optimizer=sgd").inputs == {"layers": 3, "lr": 1.0, "optimizer": "sgd"}
 
 
-def test_the_last_of_two_values_counts() -> None:
-    assert planned("lr=0.5", "lr=0.25").inputs["lr"] == 0.25
+@pytest.mark.parametrize("overrides", [("lr=0.5", "lr=0.25"), ("lr=0.5", "lr=0.5", "lr=0.5")])
+def test_a_parameter_given_twice_is_a_mistake(overrides: tuple[str, ...]) -> None:
+    with pytest.raises(PlanError) as caught:
+        planned(*overrides)
+    assert str(caught.value).splitlines()[0] == "lr is given twice"
+    assert str(caught.value).count("given twice") == 1
 
 
 def test_a_value_may_hold_an_equals_sign() -> None:
