@@ -93,6 +93,11 @@ def test_an_empty_section_has_its_defaults() -> None:
     assert read.entrypoint == "train.py"
 
 
+def test_a_distribution_without_a_type_sets_nothing_up_between_its_ranks() -> None:
+    read = spec.load(SPECS / "valid" / "image.yml")
+    assert read.distribution == SingleDistribution(type="none", processes_per_node=2)
+
+
 def test_shorthands_stand_for_the_whole() -> None:
     read = spec.load(SPECS / "valid" / "shorthands.yml")
     kinds = {name: declared.type for name, declared in read.inputs.items()}

@@ -133,8 +133,8 @@ class Spec(Section):
             kept["distribution"] = {"type": kept["distribution"]}
         for name in _SECTIONS:
             kept[name] = {} if kept.get(name) is None else kept[name]
-        if kept["distribution"] == {}:
-            kept["distribution"] = {"type": "none"}
+        if isinstance(kept["distribution"], dict):  # pydantic has no default for what tells members apart
+            kept["distribution"] = {"type": "none", **kept["distribution"]}
         return kept
 
     def __eq__(self, other: object) -> bool:
