@@ -28,7 +28,7 @@ def get(
         for target, entry in chosen.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             _bring(shop, run, entry, target, sealed=sealed, advance=advance)
-    print(f"{len(chosen)} files to {destination}")
+    print(f"{len(chosen)} file{'' if len(chosen) == 1 else 's'} to {destination}")
     return 0
 
 
