@@ -145,10 +145,16 @@ class Store(Protocol):
 def open_store(uri: str | Path) -> Store:
     """Opens the store at a path, `file:///path` or `s3://bucket/prefix?endpoint=http://…&region=…&attempts=…`.
 
-    A directory is made where there is none; S3 is not spoken to yet. Raises StoreError for another scheme.
+    A path may start with `~`. Nothing is touched: a directory is made by the first write, and S3 is not spoken
+    to yet. Raises StoreError for another scheme, and where nothing is named.
     """
+    if isinstance(uri, str) and not uri.strip():
+        raise StoreError(
+            f"{uri!r} names no store",
+            tip="set PUSHTRAIN_STORE to a folder or s3://bucket/prefix, or unset it",
+        )
     if isinstance(uri, Path) or "://" not in uri:
-        return _open("directory", str(Path(uri).absolute()))
+        return _open("directory", str(_at_home(Path(uri)).absolute()))
     scheme = urlsplit(uri).scheme
     if scheme == "file":
         return _open("directory", unquote(urlsplit(uri).path))
@@ -158,6 +164,13 @@ def open_store(uri: str | Path) -> Store:
         f"{uri}: no store speaks {scheme}://",
         tip="use a path, file:///path or s3://bucket/prefix?endpoint=URL",
     )
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # what pathlib raises for a user that is not there
+        raise StoreError(f"{path}: {error}", tip="write the path out, from / on") from error
 
 
 def _open(backend: str, where: str) -> Store:

@@ -37,21 +37,20 @@ _PLACE_TRIES = 10
 
 
 def open_store(root: str) -> DirectoryStore:
-    """Opens the store below `root`, made where there is none; raises StoreError where it cannot be made."""
+    """Opens the store below `root`; nothing is touched. The first write makes it where there is none."""
     return DirectoryStore(Path(root))
 
 
 class DirectoryStore:
-    """A Store in a directory of one file system; safe between processes of this machine."""
+    """A Store in a directory of one file system; safe between processes of this machine.
+
+    One that does not exist is empty. It is made by what is written first, which raises StoreError where it
+    cannot be made.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._temporary = root / ".tmp"
-        self._locks = root / ".locks"
         self.uri = root.as_uri()
-        with _doing(f"opening the store {root}"):
-            self._temporary.mkdir(parents=True, exist_ok=True)
-            self._locks.mkdir(exist_ok=True)
 
     def read(self, key: str) -> bytes:
         """See Store.read."""
@@ -142,7 +141,7 @@ class DirectoryStore:
     def put_file(self, key: str, path: Path, *, progress: Progress | None = None) -> Blob:
         """See Store.put_file."""
         target = self._path(key)
-        with reading(path) as (source, size_bytes), whole_file(target, folder=self._temporary) as file:
+        with reading(path) as (source, size_bytes), whole_file(target, folder=self._made(".tmp")) as file:
             return copy(source, file, size_bytes, progress=progress)
 
     def get_file(self, key: str, path: Path, *, progress: Progress | None = None) -> None:
@@ -206,7 +205,7 @@ class DirectoryStore:
     def sweep(self, *, older_than_s: float = STALE_S) -> int:
         """See Store.sweep."""
         removed = 0
-        for path in _files(self._temporary):
+        for path in _files(self._root / ".tmp"):
             with _doing(f"deleting {path}"), suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - older_than_s:
                     path.unlink()
@@ -220,10 +219,17 @@ class DirectoryStore:
         name = checked_digest(digest)
         return self._root / "blobs" / "sha256" / name[:2] / name
 
+    def _made(self, name: str) -> Path:
+        """A folder that the store keeps for itself, made where there is none, and the store with it."""
+        folder = self._root / name
+        with _doing(f"opening the store {self._root}"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     @contextmanager
     def _part(self, doing: str) -> Iterator[tuple[Path, BinaryIO]]:
         """Gives a new temporary file, which is gone afterwards unless it was moved."""
-        part = self._temporary / f"{uuid.uuid4().hex}.part"
+        part = self._made(".tmp") / f"{uuid.uuid4().hex}.part"
         with _doing(doing):
             try:
                 with part.open("xb") as file:
@@ -244,7 +250,8 @@ class DirectoryStore:
     def _locked(self, key: str) -> Iterator[None]:
         """Keeps other processes and threads from changing the key; lock files are never removed."""
         shard = hashlib.sha256(key.encode()).hexdigest()[:2]
-        with _doing(f"locking {key}"), (self._locks / shard).open("ab") as lock:
+        locks = self._made(".locks")
+        with _doing(f"locking {key}"), (locks / shard).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

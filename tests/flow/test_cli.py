@@ -289,6 +289,7 @@ def test_a_clean_up_of_the_store_removes_what_killed_transfers_left(
     home: Path, store: Store, capsys: Told
 ) -> None:
     left = home / "store" / ".tmp" / "x.part"
+    left.parent.mkdir(parents=True)
     left.write_text("half")
     os.utime(left, (0, 0))
     assert main(["gc"]) == 0

@@ -7,13 +7,13 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from runner.errors import Corrupt, StoreError
-from runner.store import open_store
+from runner.errors import Corrupt, NotFound, StoreError
+from runner.store import Store, open_store
 from runner.store.transfer import hash_file
 
 RACER = """
@@ -58,6 +58,61 @@ def test_a_file_uri_and_a_path_name_the_same_store(tmp_path: Path) -> None:
     store.write("k", b"1")
     assert store.uri == f"file://{tmp_path}/a%20b"
     assert open_store(store.uri).read("k") == b"1"
+
+
+def test_a_store_that_does_not_exist_is_empty_and_reading_it_makes_nothing(tmp_path: Path) -> None:
+    store, digest = open_store(tmp_path / "home" / "store"), f"sha256:{'0' * 64}"
+    assert [*store.keys(""), *store.keys("runs/"), *store.children(""), *store.children("runs")] == []
+    assert (store.tail("runs/log", offset=0), list(store.blobs()), store.sweep()) == (b"", [], 0)
+    assert not store.has_blob(digest)
+    absent = (
+        lambda: store.read("k"),
+        lambda: store.read_versioned("k"),
+        lambda: store.read_blob(digest),
+        lambda: store.get_file("k", tmp_path / "copy"),
+        lambda: store.get_blob(digest, tmp_path / "copy"),
+    )
+    for call in absent:
+        with pytest.raises(NotFound):
+            call()
+    store.delete_blob(digest)
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITES: dict[str, Callable[[Store, Path], object]] = {
+    "write": lambda store, _: store.write("k", b"1"),
+    "create": lambda store, _: store.create("k", b"1"),
+    "append": lambda store, _: store.append("k", b"1", offset=0),
+    "put_file": lambda store, file: store.put_file("k", file),
+    "put_blob": lambda store, file: store.put_blob(file),
+    "delete": lambda store, _: store.delete("k"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_any_change_may_be_the_first_one(tmp_path: Path, write: str) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    WRITES[write](open_store(tmp_path / "home" / "store"), tmp_path / "file")
+    assert list((tmp_path / "home" / "store" / ".tmp").glob("*")) == []
+
+
+@pytest.mark.parametrize("path", ["~/a/store", Path("~/a/store")])
+def test_a_path_may_start_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str | Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_store(path).uri == f"file://{tmp_path}/a/store"
+
+
+def test_the_home_of_nobody_is_refused_with_what_would_do() -> None:
+    with pytest.raises(StoreError, match="~no-such-user/store") as caught:
+        open_store("~no-such-user/store")
+    assert "from /" in caught.value.tip
+
+
+@pytest.mark.parametrize("uri", ["", "  "])
+def test_a_blank_place_is_refused_with_what_would_do(uri: str) -> None:
+    with pytest.raises(StoreError, match="names no store") as caught:
+        open_store(uri)
+    assert "PUSHTRAIN_STORE" in caught.value.tip
 
 
 def test_an_unknown_scheme_is_refused_with_what_would_do() -> None:
@@ -107,15 +162,18 @@ def without_root() -> Iterator[None]:
 def test_an_unwritable_folder_is_named_with_a_way_out(tmp_path: Path, without_root: None) -> None:
     if os.geteuid() == os.getuid():
         tmp_path.chmod(0o500)
+    store = open_store(tmp_path / "store")
     with pytest.raises(StoreError, match=str(tmp_path)) as caught:
-        open_store(tmp_path / "store")
+        store.write("k", b"1")
     assert "PUSHTRAIN_HOME" in caught.value.tip
 
 
 def test_a_store_cannot_be_where_a_file_is(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    store = open_store(tmp_path / "file")
     with pytest.raises(StoreError, match="opening the store"):
-        open_store(tmp_path / "file")
+        store.write("k", b"1")
+    assert list(store.children("")) == []
 
 
 def test_blobs_are_read_only_files(tmp_path: Path) -> None:
