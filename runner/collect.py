@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from runner import metrics, runs
@@ -10,21 +11,44 @@ from runner.manifest import FileEntry, Manifest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from runner.host.channel import Event
     from runner.metrics import Series, Verdict
     from runner.plan import Gate
     from runner.store import Store
 
 BASE_BRANCHES = ("main", "master")
+MOST_WARNINGS = 20
 
 
-def manifest(sealed: Mapping[int, list[dict[str, object]]]) -> Manifest:
+def manifest(sealed: Mapping[int, Event]) -> Manifest:
     """One manifest of all nodes: node 0's paths as they are, those of node N below `node-N/`."""
     files = [
-        FileEntry(**{**entry, "path": f"node-{node}/{entry['path']}" if node else entry["path"]})  # type: ignore[arg-type]  # JSON
-        for node, entries in sealed.items()
-        for entry in entries
+        FileEntry(**{**entry, "path": _of(node, entry["path"])})
+        for node, event in sealed.items()
+        for entry in event["manifest"]
     ]
     return Manifest(files=tuple(sorted(files, key=lambda f: f.path)))
+
+
+def warnings(sealed: Mapping[int, Event]) -> tuple[str, ...]:
+    """A sentence for what the ranks wrote and was not kept; cut after the first few."""
+    told = [
+        f"{_shown(_of(node, path))} is not kept: {why}"
+        for node, event in sealed.items()
+        for path, why in event["skipped"].items()
+    ]
+    more = (f"and {len(told) - MOST_WARNINGS} more are not kept",) if len(told) > MOST_WARNINGS else ()
+    return (*told[:MOST_WARNINGS], *more)
+
+
+def _of(node: int, path: str) -> str:
+    return f"node-{node}/{path}" if node else path
+
+
+def _shown(path: str) -> str:
+    """A name that need not be UTF-8 or printable, as text that can be saved and shown."""
+    text = path.encode("utf-8", "backslashreplace").decode()
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def series(store: Store, run_id: str) -> Mapping[str, Series]:
@@ -60,6 +84,13 @@ def judge(store: Store, run_id: str, gate: Gate) -> Verdict | None:
         fail_if=gate if gate.operator is not None else None,  # type: ignore[arg-type]  # has an operator here
         base=base,
     )
+
+
+def measured(gate: Gate, verdict: Verdict) -> tuple[str, float] | None:
+    """The primary metric as run.json keeps it; None where it has no finite value, which JSON cannot hold."""
+    if verdict.value is None or not math.isfinite(verdict.value):
+        return None
+    return str(gate.primary), verdict.value
 
 
 def _base(store: Store, run: runs.Run) -> float | None:

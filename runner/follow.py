@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runner.store import Store
 
 START_WITHIN_S = 30.0
+_TRAINING = (runs.State.QUEUED, runs.State.PREPARING, runs.State.WAITING, runs.State.RUNNING)
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -109,10 +110,14 @@ def follow(
     before: Run | None = None
     run = _first(store, run_id, every_s=every_s)
     while True:
+        past_training = before is not None and run.state not in _TRAINING
+        if past_training:  # What the ranks said comes before what happened after them.
+            yield from streams.read(run, last=run.state.ended)
         if run != before:
             yield Moved(run=run)
             before = run
-        yield from streams.read(run, last=run.state.ended)
+        if not past_training:
+            yield from streams.read(run, last=False)
         if run.state.ended:
             return
         yield Quiet()

@@ -61,20 +61,19 @@ class Hosts:
             channel.close()
         self.channels, self.inbox = {}, queue.Queue()
 
-    def seal(
-        self, jobs: Mapping[int, Job], *, timeout_s: float, interrupts: Interrupts
-    ) -> dict[int, list[dict[str, object]]]:
-        """Have every host seal its outputs: manifests by node. Blocks.
+    def seal(self, jobs: Mapping[int, Job], *, timeout_s: float, interrupts: Interrupts) -> dict[int, Event]:
+        """Have every host seal its outputs: the `sealed` events by node. Blocks.
 
         Raises the host's error, EngineError for a host that is gone, Cancelled where somebody kills the run.
         """
         self.open()
         for node, channel in self.channels.items():
             channel.send("seal", job=jobs[node].to_json())
-        sealed: dict[int, list[dict[str, object]]] = {}
+        before = interrupts.how  # A kill of the ranks is no kill of this: what they wrote is kept.
+        sealed: dict[int, Event] = {}
         deadline_s = time.monotonic() + timeout_s
         while len(sealed) < self._nodes:
-            if interrupts.how == "kill":
+            if interrupts.how == "kill" != before:
                 raise Cancelled("killed while its outputs were being sealed; what was synced is kept")
             if time.monotonic() > deadline_s:
                 raise EngineError(
@@ -85,7 +84,7 @@ class Hosts:
             except queue.Empty:
                 continue
             if event["event"] == "sealed":
-                sealed[node] = event["manifest"]
+                sealed[node] = event
             elif node not in sealed:
                 self._check(node, event)
         return sealed

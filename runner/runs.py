@@ -8,6 +8,7 @@ Everything a run leaves lies below `runs/ID/`: plan.json, source.diff, logs/, me
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
@@ -22,6 +23,8 @@ from runner.errors import Conflict, Corrupt, NotFound, RunNotFound
 
 if TYPE_CHECKING:
     from runner.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class State(StrEnum):
@@ -229,11 +232,14 @@ def find(store: Store, text: str) -> Run:
 def listing(
     store: Store, *, state: str | None = None, branch: str | None = None, model: str | None = None
 ) -> Iterator[Run]:
-    """Runs that match, newest first. A run whose folder is half there is passed over."""
+    """Runs that match, newest first. One whose folder is half there is passed over, a damaged one is named."""
     for run_id in ids(store):
         try:
             run = load(store, run_id)
         except RunNotFound:
+            continue
+        except Corrupt as error:
+            logger.warning("%s", error)
             continue
         wanted = (state, branch, model)
         if all(

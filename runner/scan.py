@@ -45,6 +45,8 @@ def scan(folder: str | os.PathLike[str], *, within: str | os.PathLike[str] | Non
     if within is not None and not is_within(top, within):
         return Scanned(skipped={"": "it is a link out of the working folder"})
     skipped: dict[str, str] = {}
+    if os.path.lexists(top) and not os.path.isdir(top):  # noqa: PTH112
+        return Scanned(skipped={"": "it is no folder"})
     files = tuple(_below(top, "", _Place(top=top, chain=(top,)), skipped))
     return Scanned(files=files, skipped=skipped)
 

@@ -265,7 +265,9 @@ class Supervision:
         )
         told = self._jobs(here, None, attempt=max(2, self._load().attempt))
         idle = {node: replace(job, processes=(), datasets=(), log_keys={}) for node, job in told.items()}
-        manifest = collect.manifest(self._hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S, interrupts=self._watch))
+        sealed = self._hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S, interrupts=self._watch)
+        manifest = collect.manifest(sealed)
+        self._change(warnings=collect.warnings(sealed))
         self._store.write(key, manifest.to_json())
         return manifest
 
@@ -275,8 +277,7 @@ class Supervision:
         collect.add_remote_metrics(self._store, self._id, jobs.known_environment(self._plan, self._secrets))
         verdict = collect.judge(self._store, self._id, self._plan.gate)
         if verdict is not None:
-            metric = (str(self._plan.gate.primary), verdict.value) if verdict.value is not None else None
-            self._change(metric=metric, verdict=verdict.sentence)
+            self._change(metric=collect.measured(self._plan.gate, verdict), verdict=verdict.sentence)
             if not verdict.passed:
                 raise TrainingFailed(verdict.sentence, code=1, tip=f"pushtrain show {self._id}")
         name = None
@@ -291,7 +292,7 @@ class Supervision:
             version = release.register(self._store, self._plan, self._load(), manifest, venv=venv)
             name = f"{version.name}@{version.version}"
         self._store.write(f"results/{self._plan.hash}", self._id.encode())
-        self._move(State.SUCCEEDED, exit_code=0, release=name)
+        self._move(State.SUCCEEDED, exit_code=0, release=name, reason="", tip="")
 
     # The run's folder
 

@@ -75,6 +75,8 @@ class _Sent:
 class Mirror:
     """Keeps what is in some folders in the store below `prefix` (`runs/ID/live/`); one at a time per prefix.
 
+    `skipped` tells what is not kept, and why, by path.
+
     A new mirror goes on from what an earlier one had sent. A folder that has become a link out of `within` is left out.
     """
 
@@ -94,7 +96,7 @@ class Mirror:
         self._within = within
         self._limits = limits or Limits()
         self._clock = clock
-        self._named: set[str] = set()
+        self.skipped: dict[str, str] = {}
         document = read_document(store, prefix)
         self._sent = {path: _from_entry(entry) for path, entry in document.entries.items()}
         self._unwritten = False
@@ -162,8 +164,8 @@ class Mirror:
             )
 
     def _name(self, path: str, why: str) -> None:
-        if path not in self._named:
-            self._named.add(path)
+        if path not in self.skipped:
+            self.skipped[path] = why
             logger.warning("%s is not kept: %s", path, why)
 
     def _is_keepable(self, path: str) -> bool:

@@ -31,6 +31,10 @@ def listing(asked: argparse.Namespace) -> int:
         from runner.errors import UsageError
 
         raise UsageError(f"there is no state {asked.state!r}", tip=f"--state {' | '.join(runs.State)}")
+    if asked.most < 1:
+        from runner.errors import UsageError
+
+        raise UsageError(f"-n {asked.most}: expected 1 or more", tip="pushtrain runs -n 20")
     found = runs.listing(shop.store, state=asked.state, branch=asked.branch, model=asked.model)
     shown = list(islice(found, asked.most))
     lost = frozenset(r.id for r in shown if not r.state.ended and not pipeline.supervised(shop, r))
@@ -158,7 +162,7 @@ def outputs(asked: argparse.Namespace) -> int:
 
         path, destination = _to_get(asked.get)
         return transfer.get(shop, found, files, sealed=sealed, path=path, destination=destination)
-    tables.files(console(), files, sealed=sealed)
+    tables.files(console(), files, sealed=sealed, ended=found.state.ended)
     return 0
 
 

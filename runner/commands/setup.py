@@ -25,8 +25,11 @@ def init(asked: argparse.Namespace) -> int:
     if target.exists():
         raise UsageError(f"{target} is there already", tip=f"pushtrain check {asked.folder}")
     draft = starter.draft(folder)
-    target.write_text(draft.train_yml)
-    (folder / "train.schema.json").write_text(json.dumps(schema.generate(), indent=2) + "\n")
+    try:
+        target.write_text(draft.train_yml)
+        (folder / "train.schema.json").write_text(json.dumps(schema.generate(), indent=2) + "\n")
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}", tip=f"ls -ld {folder}") from error
     print(f"wrote {target}, and train.schema.json beside it for editors")
     for note in draft.notes:
         print(f"  {note}")

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,16 +86,17 @@ class Node:
             except Exception:  # The keeper's outermost loop: what it cannot keep now it tries again.
                 logger.exception("outputs not stored yet")
 
-    def seal(self) -> list[dict[str, Any]]:
-        """Seal what the ranks wrote: the manifest as plain data. Safe to repeat. Raises StoreError."""
+    def seal(self) -> dict[str, Any]:
+        """Seal what the ranks wrote: the manifest and what is not kept, as plain data. Safe to repeat.
+
+        Raises StoreError.
+        """
         self._stop_keeping()
         with self._turn:
             self._open_mirror()
             manifest = self._mirror.seal()
-        return [
-            {"path": f.path, "size_bytes": f.size_bytes, "digest": f.digest, "executable": f.executable}
-            for f in manifest.files
-        ]
+            skipped = self._mirror.skipped
+        return {"manifest": [asdict(file) for file in manifest.files], "skipped": skipped}
 
     def close_ranks(self) -> None:
         """Leave no process or container behind. Safe to repeat."""

@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, Protocol
 
 from runner.errors import EngineError
+from runner.host import orphans
 from runner.host.job import machine_environment, rank_environment
 from runner.host.leash import MARK, marked_processes
 from runner.host.ranks import Exit
@@ -119,10 +120,11 @@ class LocalRanks:
         return LocalRank(process, child, sink)
 
     def close(self) -> None:
-        """End what left its group: every process that carries this node's mark."""
+        """End what left its group: every process that carries this node's mark, or that came to us as an orphan."""
         for pid in marked_processes(self._job.mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        orphans.end()
 
 
 __all__ = ["MARK", "LocalRank", "LocalRanks", "RankFactory"]

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import EngineError, PushtrainError
+from runner.host import orphans
 from runner.host.line import Line
 from runner.host.node import Node
 
@@ -50,6 +51,7 @@ class Service:
 
     def run(self) -> int:
         """Work until `bye`, or until the lease of a lost supervisor ran out. Returns the exit code."""
+        orphans.adopt()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, lambda *_: self._inbox.put(("signal", None)))
         self._line = Line(
@@ -181,7 +183,7 @@ class Service:
         if self._node is None:  # The host that ran the ranks died; what it left is sealed by this one.
             self._node = Node(job)
             self._node.fetch()
-        return {"event": "sealed", "manifest": self._node.seal()}
+        return {"event": "sealed", **self._node.seal()}
 
     def _stop(self, *, grace_s: float) -> None:
         signum = signal.SIGTERM if grace_s > 0 else signal.SIGKILL
@@ -229,6 +231,7 @@ class Service:
             text=True,
             pass_fds=_inherited_leases(),
         )
+        orphans.spare(self._leash.pid)
 
     def _close(self) -> None:
         self._line.close()

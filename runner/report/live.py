@@ -29,6 +29,7 @@ class Screen:
         self._run: Run | None = None
         self._points: list[Point] = []
         self._building: str = ""
+        self._told = 0
 
     def show(self, events: Iterable[Event]) -> Run:
         """Show everything until the run ended; returns it as it ended. Blocks."""
@@ -61,14 +62,17 @@ class Screen:
             if run.reason and run.reason != before.reason:
                 self._say(f"  {run.reason}")
             return
-        if run.state.ended:
+        # A stage may be over before anybody looked.
+        for stage in run.stages[self._told :]:
+            self._stage(run, stage.state)
+        self._told = len(run.stages)
+
+    def _stage(self, run: Run, state: State) -> None:
+        if state.ended or state is State.QUEUED:
             return
-        detail = {
-            State.WAITING: run.reason,
-            State.RUNNING: run.environment,
-        }.get(run.state, "")
-        again = f" (attempt {run.attempt})" if run.state is State.RUNNING and run.attempt > 1 else ""
-        self._say(f"• {run.state}{again}" + (f"  {detail}" if detail else ""))
+        detail = {State.WAITING: run.reason, State.RUNNING: run.environment}.get(state, "")
+        again = f" (attempt {run.attempt})" if state is State.RUNNING and run.attempt > 1 else ""
+        self._say(f"• {state}{again}" + (f"  {detail}" if detail else ""))
 
     def _print_lines(self, rank: int | None, lines: tuple[str, ...]) -> None:
         from rich.text import Text

@@ -100,8 +100,8 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "outputs", f"{len(facts.files)} file{plural}, {size}" + ("" if facts.sealed else " so far")
     if run.release:
         yield "model", f"{run.release} is registered"
-    for note in facts.notes:
-        yield "note", note
+    yield from (("warning", warning) for warning in run.warnings)
+    yield from (("note", note) for note in facts.notes)
     yield "store", _shortened(facts.store)
 
 

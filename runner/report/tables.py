@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from runner.models import Promotion, Version
     from runner.runs import Run
 
+# Below this a table shows what tells runs apart, and `show` tells the rest.
+NARROW_COLUMNS = 100
 _COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "gone": "red"}
 
 
@@ -44,29 +46,31 @@ def runs(console: Console, shown: Sequence[Run], *, lost: frozenset[str], now_s:
     if not shown:
         console.print("no runs that match; start one with: pushtrain run", highlight=False)
         return
-    table = _table("run", "name", "state", "took", "branch", "metric", "model", "inputs")
+    columns = ["run", "name", "state", "took", "metric", "branch", "model", "inputs"]
+    table = _table(*columns[: 5 if console.width < NARROW_COLUMNS else None])
     for run in shown:
         state = "gone" if run.id in lost else str(run.state)
         end_s = run.stages[-1].started_at_s if run.state.ended else now_s
-        table.add_row(
+        cells = (
             _cell(run.id),
             _cell(run.name),
             _cell(state, _COLOURS.get(state, "cyan")),
             _cell(format_duration(end_s - run.created_at_s)),
-            _cell(run.branch or "-"),
             _cell(f"{run.metric[0]} {run.metric[1]:.4g}" if run.metric else "-"),
+            _cell(run.branch or "-"),
             _cell(run.release or "-"),
             _cell(" ".join(f"{n}={format_value(v)}" for n, v in run.inputs.items())),
         )
+        table.add_row(*cells[: len(table.columns)])
     console.print(table)
     if lost:
         console.print("gone: its supervisor died; take it up with: pushtrain resume RUN", highlight=False)
 
 
-def files(console: Console, shown: Sequence[FileEntry], *, sealed: bool) -> None:
+def files(console: Console, shown: Sequence[FileEntry], *, sealed: bool, ended: bool) -> None:
     """Print a run's files."""
     if not shown:
-        console.print("no outputs" + ("" if sealed else " yet"), highlight=False)
+        console.print("no outputs" + ("" if sealed or ended else " yet"), highlight=False)
         return
     table = _table("size", "path", "digest")
     for entry in shown:
@@ -77,7 +81,7 @@ def files(console: Console, shown: Sequence[FileEntry], *, sealed: bool) -> None
         )
     console.print(table)
     if not sealed:
-        console.print("so far; the run goes on", highlight=False)
+        console.print("as last synced" if ended else "so far; the run goes on", highlight=False)
 
 
 def datasets(console: Console, shown: Sequence[DatasetVersion]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.engines.project import Project, wait_for
 
 LITERAL = 'a\'b "c" $HOME `id` \\ * ; exit 3 # é'
@@ -258,3 +260,55 @@ def test_outputs_that_became_a_link_to_the_whole_machine_are_not_kept(local_proj
 
     assert done.code == 0, done.output
     assert local_project.outputs() == {}
+
+
+def test_what_cannot_be_kept_is_told(project: Project) -> None:
+    project.write(
+        """
+        os.symlink("/proc/1/exe", "outputs/link")
+        os.mkfifo("outputs/pipe")
+        open(b"outputs/not-utf8-\\xff", "w").write("x")
+        open("outputs/kept", "w").write("x")
+        """
+    )
+
+    done = project.pushtrain("run")
+
+    assert done.code == 0, done.output
+    assert project.outputs() == {"outputs/kept": b"x"}
+    told = " ".join(project.run.warnings)
+    assert "outputs/link is not kept" in told
+    assert "outputs/pipe is not kept" in told
+    assert "not-utf8-" in told
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_metric_that_is_no_number_fails_the_run_and_no_other_command(
+    local_project: Project, value: str
+) -> None:
+    local_project.write(
+        f"""open("logs/metrics.jsonl", "w").write('{{"step": 1, "accuracy": {value}}}\\n')""",
+        metrics={"primary": "accuracy", "fail_if": "> 0.5"},
+    )
+
+    done = local_project.pushtrain("run")
+
+    assert done.code == 1, done.output
+    assert local_project.run.state == "failed"
+    assert local_project.run.metric is None
+    assert local_project.pushtrain("runs").code == 0
+
+
+def test_a_daemon_that_shed_its_environment_ends_with_the_run(local_project: Project) -> None:
+    local_project.write(
+        """
+        import subprocess
+        daemon = subprocess.Popen(["env", "-i", "setsid", "sleep", "4242"], stdout=subprocess.DEVNULL)
+        open("outputs/pid", "w").write(str(daemon.pid))
+        """
+    )
+
+    done = local_project.pushtrain("run")
+
+    assert done.code == 0, done.output
+    assert not Path(f"/proc/{local_project.outputs()['outputs/pid'].decode()}").exists()

@@ -54,13 +54,13 @@ def test_moves_lines_and_metrics_are_told_once_each(store: Store) -> None:
     assert until_quiet(events) == [Lines(rank=0, lines=("c",))]
 
 
-def test_it_ends_with_the_run_and_nothing_that_was_written_is_missing(store: Store) -> None:
+def test_it_ends_with_the_run_after_everything_that_was_written(store: Store) -> None:
     running(store)
     events = following(store)
     until_quiet(events)
     write(store, "last words")
     ended = runs.move(store, RUN, State.FAILED, at_s=9.0, exit_code=3)
-    assert list(events) == [Moved(run=ended), Lines(rank=0, lines=("last words",))]
+    assert list(events) == [Lines(rank=0, lines=("last words",)), Moved(run=ended)]
 
 
 def test_a_run_that_ended_long_ago_is_told_whole(store: Store) -> None:

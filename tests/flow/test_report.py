@@ -146,7 +146,7 @@ def test_hostile_text_in_a_run_is_shown_and_not_obeyed(store: Store) -> None:
     )
     summary.show(console, facts(run, series={HOSTILE: [0.0, 1.0]}))
     tables.runs(console, [run], lost=frozenset(), now_s=NOW_S)
-    tables.files(console, [FileEntry(path=HOSTILE, size_bytes=1, digest="sha256:1")], sealed=True)
+    tables.files(console, [FileEntry(path=HOSTILE, size_bytes=1, digest="sha256:1")], sealed=True, ended=True)
     shown = text(console)
     assert shown.count(SHOWN) >= 7
     for dangerous in ("\x1b[2J", "\x1b]", "\x07", "\u202e", "ZXZpbA"):
@@ -221,9 +221,9 @@ def test_runs_are_a_table_and_lost_ones_are_marked(store: Store) -> None:
     assert (
         text(console)
         == f"""\
-run                   name     state      took   branch  metric         model         inputs
-{OTHER}  example  gone       1m30s  -       -              -
-{RUN}  example  succeeded  5s     main    accuracy 0.97  digits@1.0.0  lr=0.1 shuffle=true
+run                   name     state      took   metric         branch  model         inputs
+{OTHER}  example  gone       1m30s  -              -       -
+{RUN}  example  succeeded  5s     accuracy 0.97  main    digits@1.0.0  lr=0.1 shuffle=true
 gone: its supervisor died; take it up with: pushtrain resume RUN"""
     )
 
@@ -239,7 +239,7 @@ def test_a_narrow_terminal_folds_long_cells_and_loses_nothing(store: Store, widt
 def test_empty_tables_say_what_to_do() -> None:
     console = pipe()
     tables.runs(console, [], lost=frozenset(), now_s=0.0)
-    tables.files(console, [], sealed=False)
+    tables.files(console, [], sealed=False, ended=False)
     tables.models(console, [])
     tables.datasets(console, [])
     tables.garbage(console, [], now_s=0.0)
@@ -384,8 +384,7 @@ def test_a_run_is_shown_as_it_happens(store: Store) -> None:
         ]
     )
     assert shown == ended
-    assert text(console).splitlines()[:6] == [
-        "• queued",
+    assert text(console).splitlines()[:5] == [
         "• preparing",
         "• waiting  waits for 2 GPUs, none free",
         "  waits for 2 GPUs, behind x",
