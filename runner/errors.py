@@ -13,6 +13,7 @@
     ├── StoreError                74   the store: disk, S3
     │   ├── NotFound                   no such key or blob
     │   ├── Conflict                   somebody else was first
+    │   ├── TooMuch                    more files or bytes than are kept
     │   └── Corrupt                    a digest does not match
     ├── ModelError                76   the model registry, the release
     └── TrainingFailed             -   the training's own exit code is passed on
@@ -138,6 +139,12 @@ class NotFound(StoreError):
 
 class Conflict(StoreError):
     """A conditional write lost: the key exists already, or changed since it was read."""
+
+    retryable = False
+
+
+class TooMuch(StoreError):
+    """More than is kept: trying again would find the same."""
 
     retryable = False
 

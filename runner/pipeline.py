@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import datasets, engines, environment, jobs, plan, repository, runs, source, spec
-from runner.errors import EngineError, Fault, NotFound, RunNotFound, SpecError, UsageError
+from runner.errors import Corrupt, EngineError, Fault, NotFound, RunNotFound, SpecError, UsageError
 from runner.lock import is_held
 from runner.store import open_store
 
@@ -138,7 +138,7 @@ def finished(store: Store, made: Plan) -> Run | None:
     """The run that already did just this and succeeded, or None."""
     try:
         run = runs.load(store, store.read(f"results/{made.hash}").decode())
-    except (NotFound, RunNotFound):
+    except (Corrupt, NotFound, RunNotFound):
         return None
     return run if run.state is runs.State.SUCCEEDED else None
 
@@ -174,6 +174,21 @@ def take_up(shop: Workshop, run: Run) -> None:
     """Start a supervisor for a run that has none; returns once it is there. Raises EngineError when none comes."""
     engines.load(run.engine, home=shop.home, store=shop.store_uri).submit(run.id)
     _wait_for_supervisor(shop, run)
+
+
+def give_up(shop: Workshop, run: Run) -> Run:
+    """Cancel a run whose supervisors die before they can end it; what was synced and its working folder stay."""
+    engines.load(run.engine, home=shop.home, store=shop.store_uri).sweep(run.id)
+    why = run.reason or "its supervisors died"
+    return runs.move(
+        shop.store,
+        run.id,
+        runs.State.CANCELLED,
+        at_s=time.time(),
+        reason=f"cancelled; its outputs were not sealed: {why}",
+        tip=f"what was synced is kept, the rest lies in {shop.home / 'scratch' / run.id} until pushtrain gc",
+        exit_code=130,
+    )
 
 
 def _wait_for_supervisor(shop: Workshop, run: Run) -> None:

@@ -211,7 +211,7 @@ def to_json(run: Run) -> bytes:
 
 def ids(store: Store) -> tuple[str, ...]:
     """All run ids, newest first."""
-    return tuple(sorted(store.children("runs"), reverse=True))
+    return tuple(sorted((name for name in store.children("runs") if is_id(name)), reverse=True))
 
 
 def find(store: Store, text: str) -> Run:
@@ -219,7 +219,7 @@ def find(store: Store, text: str) -> Run:
     known = ids(store)
     if text == "last":
         if not known:
-            raise RunNotFound("there are no runs yet", tip="pushtrain run examples/sklearn-digits")
+            raise RunNotFound("there are no runs yet", tip="pushtrain run FOLDER")
         return load(store, known[0])
     matches = [i for i in known if i == text] or [i for i in known if i.startswith(text) or i.endswith(text)]
     if not matches or not text:

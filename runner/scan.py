@@ -7,6 +7,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+SHOWN_CHARACTERS = 200
+"""Of a path that is too long for the file system."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stamp:
@@ -41,9 +44,9 @@ def scan(folder: str | os.PathLike[str], *, within: str | os.PathLike[str] | Non
     Links within the folder are followed; links out of it, sockets, pipes and devices are skipped, and so is the
     folder itself where it has become a link out of `within`.
     """
-    top = os.path.realpath(folder)
-    if within is not None and not is_within(top, within):
+    if within is not None and not is_within(folder, within):
         return Scanned(skipped={"": "it is a link out of the working folder"})
+    top = os.path.realpath(folder)
     skipped: dict[str, str] = {}
     if os.path.lexists(top) and not os.path.isdir(top):  # noqa: PTH112
         return Scanned(skipped={"": "it is no folder"})
@@ -52,9 +55,12 @@ def scan(folder: str | os.PathLike[str], *, within: str | os.PathLike[str] | Non
 
 
 def is_within(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
-    """Whether `path`, all links followed, is `folder` or lies below it."""
+    """Whether `path`, all links followed, is `folder` or lies below it; not where a link cannot be followed."""
     real = os.path.realpath(folder)
-    return os.path.commonpath((os.path.realpath(path), real)) == real
+    try:
+        return os.path.commonpath((os.path.realpath(path), real)) == real
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +79,9 @@ def _below(folder: str, where: str, place: _Place, skipped: dict[str, str]) -> I
         return
     except PermissionError:
         skipped[where.rstrip("/")] = "it may not be read"
+        return
+    except OSError as error:  # such as a path that is too long
+        skipped[where.rstrip("/")[:SHOWN_CHARACTERS]] = error.strerror or str(error)
         return
     for entry in listed:
         name = where + entry.name
@@ -112,6 +121,9 @@ def _file(entry: os.DirEntry[str], name: str, skipped: dict[str, str]) -> Iterat
         return
     if not stat.S_ISREG(seen.st_mode):
         skipped[name] = "it is no regular file"
+        return
+    if not os.access(entry.path, os.R_OK):
+        skipped[name] = "it may not be read"
         return
     stamp = Stamp(size_bytes=seen.st_size, mtime_ns=seen.st_mtime_ns, inode=seen.st_ino)
     yield Found(name=name, path=entry.path, stamp=stamp, executable=bool(seen.st_mode & 0o100))

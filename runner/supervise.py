@@ -328,7 +328,10 @@ class Supervision:
 
     def _end(self, state: State, error: PushtrainError, *, code: int) -> None:
         logger.info("%s: %s: %s", self._id, state, error)
-        self._move(state, reason=str(error), tip=error.tip, exit_code=code)
+        tip = error.tip
+        if self._load().attempts and not self._is_sealed():
+            tip += f"; what the ranks wrote lies in {self._home / 'scratch' / self._id} until pushtrain gc"
+        self._move(state, reason=str(error), tip=tip.removeprefix("; "), exit_code=code)
 
     def _has_results(self) -> bool:
         """Whether ending the run now could lose something: it trained, and what it wrote is not sealed or published."""
@@ -353,15 +356,21 @@ class Supervision:
         """Leave nothing of the run on this machine but what is in the store."""
         self._engine.sweep(self._id)
         self._drop_mirror()
-        shutil.rmtree(self._home / "scratch" / self._id, ignore_errors=True)
+        if self._is_sealed() or not self._load().attempts:
+            shutil.rmtree(self._home / "scratch" / self._id, ignore_errors=True)
 
     def _drop_mirror(self) -> None:
+        """Once everything is sealed; until then what was synced is all there is."""
+        if self._is_sealed():
+            for key in self._store.keys(runs.key(self._id, "live/")):
+                self._store.delete(key)
+
+    def _is_sealed(self) -> bool:
         try:
             self._store.read(runs.key(self._id, "outputs.json"))
         except NotFound:
-            return  # Nothing was sealed: what was synced is all there is.
-        for key in self._store.keys(runs.key(self._id, "live/")):
-            self._store.delete(key)
+            return False
+        return True
 
 
 def main(argv: list[str]) -> int:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runner.errors import Conflict, Corrupt, NotFound, StoreError
+from runner.errors import Conflict, Corrupt, NotFound, StoreError, TooMuch
 from runner.manifest import (
     FileEntry,
     Listed,
@@ -148,7 +148,11 @@ class Mirror:
         return found
 
     def _first(self, found: dict[str, Found]) -> dict[str, Found]:
-        """Returns what is mirrored of too many files; `seal` will refuse them all."""
+        """Returns what is mirrored of too much; `seal` will refuse it all."""
+        large = [path for path, each in found.items() if each.stamp.size_bytes > self._limits.size_bytes]
+        for path in large:
+            self._name(path, f"it is larger than {self._limits.size_bytes / 2**30:,.1f} GiB")
+            del found[path]
         if len(found) <= self._limits.files:
             return found
         self._name("more", f"only the first {self._limits.files:,} of {len(found):,} files are mirrored")
@@ -157,7 +161,7 @@ class Mirror:
     def _check(self, found: Mapping[str, Found]) -> None:
         size_bytes = sum(each.stamp.size_bytes for each in found.values())
         if len(found) > self._limits.files or size_bytes > self._limits.size_bytes:
-            raise StoreError(
+            raise TooMuch(
                 f"the run wrote {len(found):,} files ({size_bytes / 2**30:.1f} GiB) to outputs and logs; at "
                 f"most {self._limits.files:,} ({self._limits.size_bytes / 2**30:.1f} GiB) are kept",
                 tip="write intermediate files to another folder, or pack them into one",

@@ -447,3 +447,29 @@ def test_a_folder_that_was_replaced_by_a_link_out_of_the_work_is_not_kept(
 
     assert sealed.files == ()
     assert "outputs is not kept: it is a link out of the working folder" in caplog.text
+
+
+@pytest.mark.parametrize("target", ["/proc/1/exe", "/proc/1/fd/0", "/nowhere"])
+def test_a_folder_that_became_a_link_which_leads_nowhere_is_not_kept(
+    store: WatchedStore, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "outputs").symlink_to(target)
+    mirror = Mirror(store, "runs/x/live/", {"outputs": tmp_path / "outputs"}, within=tmp_path)
+
+    assert mirror.seal().files == ()
+    assert "outputs" in mirror.skipped
+
+
+def test_a_tree_too_deep_for_the_file_system_is_left_out_and_named(
+    store: WatchedStore, tmp_path: Path
+) -> None:
+    script = (
+        "import os, sys; os.chdir(sys.argv[1])\nfor _ in range(300): os.mkdir('n' * 19); os.chdir('n' * 19)"
+    )
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "kept").write_text("x")
+    subprocess.run([sys.executable, "-c", script, tmp_path / "outputs"], check=True)
+    mirror = Mirror(store, "runs/x/live/", {"outputs": tmp_path / "outputs"}, within=tmp_path)
+
+    assert [each.path for each in mirror.seal().files] == ["outputs/kept"]
+    assert any("too long" in why for why in mirror.skipped.values())

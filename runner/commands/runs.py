@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from runner.runs import Run
     from runner.store import Store
 
+# How often a run whose supervisor keeps dying is taken up before it is given up.
+TAKE_UP_TIMES = 3
+
 
 def listing(asked: argparse.Namespace) -> int:
     """Print the runs, newest first."""
@@ -36,7 +39,7 @@ def listing(asked: argparse.Namespace) -> int:
 
         raise UsageError(f"-n {asked.most}: expected 1 or more", tip="pushtrain runs -n 20")
     found = runs.listing(shop.store, state=asked.state, branch=asked.branch, model=asked.model)
-    shown = list(islice(found, asked.most))
+    shown = list(islice(found, min(asked.most, sys.maxsize)))
     lost = frozenset(r.id for r in shown if not r.state.ended and not pipeline.supervised(shop, r))
     tables.runs(console(), shown, lost=lost, now_s=time.time())
     return 0
@@ -186,9 +189,14 @@ def cancel(asked: argparse.Namespace) -> int:
     if found.state.ended:
         raise RunNotFound(f"{found.id} {found.state} already", tip=f"pushtrain show {found.id}")
     runs.request_cancel(shop.store, found.id, how="kill" if asked.kill else "stop")
+    taken_up = 0
     while not found.state.ended:
         if not pipeline.supervised(shop, found):
+            if taken_up == TAKE_UP_TIMES:
+                found = pipeline.give_up(shop, found)
+                break
             # Its supervisor died: a new one ends what is left of it and keeps its outputs.
+            taken_up += 1
             pipeline.take_up(shop, found)
         time.sleep(follow_every_s(shop.store_uri))
         found = runs.load(shop.store, found.id)

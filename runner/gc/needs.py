@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner import plan, runs
-from runner.errors import Corrupt, NotFound
+from runner.errors import Corrupt, NotFound, RunNotFound
 
 if TYPE_CHECKING:
     from runner.plan import Plan
@@ -31,7 +32,7 @@ class Needs:
 
 def read(store: Store) -> Needs:
     """Read every run. Raises StoreError; Corrupt where the plan of a run that has not ended cannot be read."""
-    found = tuple(runs.listing(store))
+    found = tuple(_runs(store))
     plans = [_plan(store, run) for run in found if not run.state.ended]
     wanted = [each for each in plans if each is not None]
     return Needs(
@@ -41,6 +42,13 @@ def read(store: Store) -> Needs:
         data=frozenset(data.digest for each in wanted for data in each.datasets),
         used_at_s=_used(found),
     )
+
+
+def _runs(store: Store) -> Iterator[Run]:
+    """Every run. One that cannot be read may be going on, so that is an error here."""
+    for run_id in runs.ids(store):
+        with contextlib.suppress(RunNotFound):
+            yield runs.load(store, run_id)
 
 
 def _plan(store: Store, run: Run) -> Plan | None:

@@ -90,6 +90,8 @@ def judge(
 def _weigh(value: float, bar: Bar | None, base: float | None) -> tuple[bool, str]:
     if math.isnan(value):
         return True, "failed, since it is not a number"
+    if math.isinf(value):
+        return True, "failed, since it is not finite"
     if bar is None:
         return False, "no bar was set"
     if bar.relative and (base is None or math.isnan(base)):
