@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import logging
 import os
-import shutil
 import socket
 import sys
 import time
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner import causes, collect, engines, jobs, plan, preparation, runs, source
+from runner import causes, collect, engines, jobs, plan, preparation, removal, runs, source
 from runner.errors import (
     Cancelled,
     EngineError,
@@ -357,7 +356,7 @@ class Supervision:
         self._engine.sweep(self._id)
         self._drop_mirror()
         if self._is_sealed() or not self._load().attempts:
-            shutil.rmtree(self._home / "scratch" / self._id, ignore_errors=True)
+            removal.remove(self._home / "scratch" / self._id)
 
     def _drop_mirror(self) -> None:
         """Once everything is sealed; until then what was synced is all there is."""

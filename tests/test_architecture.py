@@ -22,7 +22,7 @@ ORDER = (
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets",
     # a run
     "lock", "runs", "plan", "host", "engines", "jobs", "gang", "hosts", "causes", "collect", "release", "preparation",
-    "interrupts", "supervise",
+    "interrupts", "removal", "supervise",
     # who looks at it
     "follow", "pipeline", "report", "gc", "commands", "cli",
 )  # fmt: skip
