@@ -36,7 +36,7 @@ class Engine(Protocol):
         """All slots of the gang at once, or None when they are not free now. Safe to repeat."""
 
     def open(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel:
-        """A line to the host of this node: the host that still lives, else a new one."""
+        """A line to a new host process for this node."""
 
     def adopt(
         self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path

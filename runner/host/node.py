@@ -17,7 +17,7 @@ from runner.store import open_store
 
 if TYPE_CHECKING:
     from runner.host.job import Job
-    from runner.host.ranks import Rank
+    from runner.host.ranks import Rank, Ranks
     from runner.launch import Process
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Node:
         mask = Mask(job.secrets.values())
         self.outputs = {int(rank): OutputStream(self._store, key, mask) for rank, key in job.log_keys.items()}
         self._datasets: dict[str, str] = {}
-        self._ranks: Any = None
+        self._ranks: Ranks | None = None
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._metrics_offset = 0
@@ -72,8 +72,7 @@ class Node:
             self._ranks = self._factory()
         if self._keeper is None:
             self._keep()
-        rank: Rank = self._ranks.start(process, self.outputs[process.rank].feed)
-        return rank
+        return self._ranks.start(process, self.outputs[process.rank].feed)
 
     def mirror_now(self) -> None:
         """Send outputs and metrics now. A store that does not answer is tried again by the next call."""
@@ -109,7 +108,7 @@ class Node:
         self._stop_keeping()
         self.close_ranks()
 
-    def _factory(self) -> Any:
+    def _factory(self) -> Ranks:
         if self.job.image is not None:
             from runner.host.containers import ContainerRanks
 

@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from runner.errors import EngineError
 from runner.host import orphans
 from runner.host.job import machine_environment, rank_environment
-from runner.host.leash import MARK, marked_processes
+from runner.host.leash import marked_processes
 from runner.host.ranks import Exit
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from runner.launch import Process
 
 OUTPUT_CHUNK_BYTES = 64 * 1024
-
-
-class RankFactory(Protocol):
-    """Starts the ranks of one node."""
-
-    def start(self, process: Process, sink: Callable[[bytes], None]) -> LocalRank:
-        """Start one rank whose output goes to `sink`. Raises EngineError."""
-
-    def close(self) -> None:
-        """Remove what all ranks of the node shared. Safe to repeat."""
 
 
 class LocalRank:
@@ -119,12 +109,12 @@ class LocalRanks:
             ) from error
         return LocalRank(process, child, sink)
 
+    def join(self) -> None:
+        """Nothing to do: all nodes have this machine's network."""
+
     def close(self) -> None:
         """End what left its group: every process that carries this node's mark, or that came to us as an orphan."""
         for pid in marked_processes(self._job.mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         orphans.end()
-
-
-__all__ = ["MARK", "LocalRank", "LocalRanks", "RankFactory"]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runner.launch import Process
 
 
@@ -40,3 +42,16 @@ class Rank(Protocol):
 
     def close(self) -> None:
         """Leave nothing of it behind: stray children, the container. Safe to repeat."""
+
+
+class Ranks(Protocol):
+    """Starts the ranks of one node."""
+
+    def join(self) -> None:
+        """Make the node known to the others of its gang, before any rank starts. Raises EngineError."""
+
+    def start(self, process: Process, sink: Callable[[bytes], None]) -> Rank:
+        """Start one rank whose output goes to `sink`. Raises EngineError."""
+
+    def close(self) -> None:
+        """Remove what the ranks of the node shared, and what they left. Safe to repeat."""
