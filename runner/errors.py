@@ -16,6 +16,11 @@
     │   ├── TooMuch                    more files or bytes than are kept
     │   └── Corrupt                    a digest does not match
     ├── ModelError                76   the model registry, the release
+    ├── Refused                   77   who asked may not, or not in this way
+    ├── GitHubError               79   GitHub does not answer, or says no
+    │   ├── GitHubDown                 an outage, a rate limit, a cut line: later it may work
+    │   ├── GitHubDenied               the token is refused, or lacks a permission
+    │   └── GitHubAbsent               it has no such thing
     └── TrainingFailed             -   the training's own exit code is passed on
         ├── TimedOut              75   queue, run or silence
         └── Cancelled            130
@@ -159,6 +164,36 @@ class ModelError(PushtrainError):
     """The model registry refused, or the release cannot be made."""
 
     exit_code = 76
+
+
+class Refused(PushtrainError):
+    """Somebody asked for what they may not, or in a way that is not safe; the tip is the line to type instead."""
+
+    exit_code = 77
+
+
+class GitHubError(PushtrainError):
+    """GitHub does not answer, or says no."""
+
+    exit_code = 79
+
+
+class GitHubDown(GitHubError):
+    """An outage, a rate limit or a cut line, after all retries: later it may work."""
+
+    retryable = True
+
+
+class GitHubDenied(GitHubError):
+    """The token is not (or no longer) accepted, or lacks `permission` (such as `checks: write`; empty if unknown)."""
+
+    def __init__(self, message: str, *, tip: str = "", permission: str = "") -> None:
+        super().__init__(message, tip=tip)
+        self.permission = permission
+
+
+class GitHubAbsent(GitHubError):
+    """There is no such thing, or the token may not see it."""
 
 
 class TrainingFailed(PushtrainError):

@@ -68,7 +68,7 @@ class Retries:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRelease:
-    """The model version that a successful run registers."""
+    """The model version that a successful run registers; `after` is the latest that is published elsewhere."""
 
     model: str
     path: str
@@ -77,16 +77,27 @@ class PlannedRelease:
     bump: Literal["major", "minor", "patch"]
     cpu: float | None
     memory_bytes: int | None
+    after: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Who asked for what, on which commit. `trigger` is `local`, `push`, `comment` or `dispatch`."""
+    """Who asked for what, on which commit. `trigger` is `local`, `push`, `comment`, `dispatch`, `schedule` or `button`.
+
+    `by` is a login on GitHub, `repository` OWNER/NAME there, `pull` the number of a pull request, `base` the branch
+    whose runs are compared with. The branch of a fork is `OWNER:BRANCH`, so that it is never taken for one of ours.
+    """
 
     trigger: str
     commit: str | None
     branch: str | None
     dirty: bool
+    tag: str | None = None
+    by: str = ""
+    repository: str | None = None
+    pull: int | None = None
+    base: str | None = None
+    fork: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +105,8 @@ class Plan:
     """A run before it happens. After this nothing is decided any more.
 
     `hash` covers what the result depends on (source tree, command, inputs, environment, data, gang, metrics and
-    release), not who asked, on which engine's machine, or for how long it may run.
+    release), not who asked, on which engine's machine, or for how long it may run. An `isolated` run is a fork's: it
+    shares nothing with others. Runs of one `group` go one after the other; `supersede` cancels the older ones.
     """
 
     name: str
@@ -117,10 +129,24 @@ class Plan:
     release: PlannedRelease | None
     reuse: bool
     notes: tuple[str, ...]
+    isolated: bool = False
+    group: str | None = None
+    supersede: bool = False
     hash: str = ""
 
 
-_NOT_HASHED = ("asked", "engine", "limits", "retries", "reuse", "notes", "hash", "secrets")
+_NOT_HASHED = (
+    "asked",
+    "engine",
+    "limits",
+    "retries",
+    "reuse",
+    "notes",
+    "hash",
+    "secrets",
+    "group",
+    "supersede",
+)
 
 
 def parameters(spec: Spec, overrides: Sequence[str]) -> dict[str, Value]:
@@ -336,4 +362,6 @@ def _hash(plan: Plan) -> str:
     # Equal data is equal wherever it lies, and an environment is what its key says.
     decided["datasets"] = [(d.name, d.digest) for d in plan.datasets]
     decided["environment"] = plan.environment.key
+    if plan.release is not None:
+        decided["release"] = {k: v for k, v in asdict(plan.release).items() if k != "after"}
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()

@@ -15,16 +15,16 @@ ROOT = Path(__file__).parents[1] / "runner"
 # The modules and packages of `runner` in the order of the flow: each may import those before it.
 ORDER = (
     # words
-    "errors", "quantities", "quoting", "document", "placeholders", "spec", "schema", "script", "starter",
+    "errors", "quantities", "quoting", "document", "placeholders", "spec", "schema", "script", "starter", "trigger",
     # what is trained, and where things are kept
     "git", "repository", "archive", "store", "source", "scan", "manifest", "sync",
     # what it is trained on and with
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets",
     # a run
     "lock", "runs", "plan", "host", "engines", "jobs", "gang", "hosts", "causes", "collect", "release", "preparation",
-    "interrupts", "removal", "supervise",
+    "interrupts", "removal", "trust", "checkout", "supervise",
     # who looks at it
-    "follow", "pipeline", "report", "gc", "commands", "cli",
+    "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer", "commands", "cli",
 )  # fmt: skip
 
 # Loaded by name, so that only those who use them import what they need.

@@ -1,0 +1,1 @@
+"""GitHub's API as the product uses it: the only package that imports PyGithub."""
