@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runner import git
     from runner.engines import Engine
     from runner.environment import Recipe
-    from runner.plan import Plan
+    from runner.plan import Asked, Plan
     from runner.repository import Source
     from runner.runs import Run
     from runner.spec import Spec
@@ -61,11 +61,26 @@ class Planned:
 
 
 def make_plan(
-    shop: Workshop, folder: Path, look: git.Look | None = None, *, train_file: str, overrides: Sequence[str]
+    shop: Workshop,
+    folder: Path,
+    look: git.Look | None = None,
+    *,
+    train_file: str,
+    overrides: Sequence[str],
+    asked: Asked | None = None,
+    trusted: Spec | None = None,
 ) -> Planned:
-    """Decide everything, touch nothing. Raises SpecError, SourceError, PlanError, DatasetError or NoCapacity."""
+    """Decide everything, touch nothing. Raises SpecError, SourceError, PlanError, DatasetError or NoCapacity.
+
+    `asked` says who asked through GitHub, and `trusted` is the base branch's train.yml: what may be done with
+    secrets, releases and machines is read from there.
+    """
     looking = repository.begin(folder, look)  # Git works while train.yml is read.
-    found = _load(folder / train_file, folder)
+    found, notes = _load(folder / train_file, folder), ()
+    if asked is not None and trusted is not None:
+        from runner import trust
+
+        found, notes = trust.apply(found, trusted, fork=asked.fork)
     here = looking.finish() if found.source == "." else repository.inspect(folder / found.source)
     engine = shop.engine
     _check_entrypoint(found, folder, train_file=train_file)
@@ -76,8 +91,12 @@ def make_plan(
         overrides=overrides,
         engine=engine.name,
         recipe=recipe,
-        datasets=_datasets(shop, found, folder, plan.known_text(found, here, overrides=overrides)),
+        datasets=_datasets(
+            shop, found, folder, plan.known_text(found, here, overrides=overrides, asked=asked)
+        ),
+        asked=asked,
     )
+    made = replace(made, notes=(*notes, *made.notes))
     engine.check(made.gang)
     there = environment.present(recipe, root=shop.home / "envs", registry=shop.registry)
     return Planned(plan=made, source=here, environment_present=there)
@@ -143,15 +162,15 @@ def finished(store: Store, made: Plan) -> Run | None:
     return run if run.state is runs.State.SUCCEEDED else None
 
 
-def submit(shop: Workshop, planned: Planned) -> str:
-    """Put the run's folder into the store and start its supervisor; returns the run's id.
+def submit(shop: Workshop, planned: Planned, *, run_id: str | None = None) -> str:
+    """Put the run's folder into the store and start its supervisor; returns the run's id, `run_id` if that is given.
 
     The folder is whole before the supervisor starts, and the run exists only once the supervisor made it: a caller
     that dies in between leaves no run that nobody moves on.
     """
     jobs.secrets_of(planned.plan)
     jobs.build_secrets_of(planned.plan)
-    store, run_id = shop.store, runs.new_id(now_s=time.time())
+    store, run_id = shop.store, run_id or runs.new_id(now_s=time.time())
     source.pack(planned.source, store)
     if planned.source.dirty:
         store.write(runs.key(run_id, "source.diff"), repository.diff(planned.source))

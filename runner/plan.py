@@ -99,6 +99,11 @@ class Asked:
     base: str | None = None
     fork: bool = False
 
+    @property
+    def ref(self) -> str:
+        """The branch or the tag, empty where there is neither."""
+        return self.branch or self.tag or ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -190,14 +195,16 @@ def decide(
     engine: str,
     recipe: Recipe,
     datasets: tuple[Dataset, ...],
+    asked: Asked | None = None,
 ) -> Plan:
-    """The plan. Pure. Raises PlanError for what cannot be done as asked."""
+    """The plan. Pure. `asked` None is a run by hand. Raises PlanError for what cannot be done as asked."""
     values = parameters(spec, overrides)
+    asked = asked or by_hand(source)
     _check_distribution(spec)
-    release, notes = _release(spec, source.branch)
+    release, notes = _release(spec, asked.branch)
     plan = Plan(
         name=spec.name,
-        asked=Asked(trigger="local", commit=source.commit, branch=source.branch, dirty=source.dirty),
+        asked=asked,
         tree=source.tree,
         inputs=dict(sorted(values.items())),
         argv=_command(spec, values),
@@ -222,15 +229,26 @@ def decide(
         retries=Retries(max=spec.retry.max, exit_codes=spec.retry.exit_codes, on=spec.retry.on),
         release=release,
         reuse=spec.policy.reuse,
-        notes=notes + _unused(spec) + _exposed(spec),
+        notes=notes + _unused(spec, asked) + _exposed(spec),
+        isolated=asked.fork,
+        group=_group(spec, source, asked, overrides=overrides),
+        supersede=spec.concurrency is not None and spec.concurrency.cancel_in_progress,
     )
     return replace(plan, hash=_hash(plan))
 
 
-def known_text(spec: Spec, source: Source, *, overrides: Sequence[str]) -> Callable[[str], str]:
+def by_hand(source: Source) -> Asked:
+    """Nobody but the person at the terminal."""
+    return Asked(trigger="local", commit=source.commit, branch=source.branch, dirty=source.dirty)
+
+
+def known_text(
+    spec: Spec, source: Source, *, overrides: Sequence[str], asked: Asked | None = None
+) -> Callable[[str], str]:
     """A function that fills in what is known at plan time: inputs, ref, branch and commit. Raises as `parameters`."""
     values = parameters(spec, overrides)
-    facts = {"ref": source.branch or "", "branch": source.branch or "", "commit": source.commit or ""}
+    asked = asked or by_hand(source)
+    facts = {"ref": asked.ref, "branch": asked.branch or "", "commit": asked.commit or ""}
 
     def filled(template: str) -> str:
         parts = placeholders.bind(placeholders.parse(template), values)
@@ -328,10 +346,18 @@ def _exposed(spec: Spec) -> tuple[str, ...]:
     )
 
 
-def _unused(spec: Spec) -> tuple[str, ...]:
-    """What train.yml asks for and a run by hand on one machine has no use for."""
+def _group(spec: Spec, source: Source, asked: Asked, *, overrides: Sequence[str]) -> str | None:
+    """The group that the run belongs to: a run by hand belongs to none."""
+    if spec.concurrency is None or asked.trigger == "local":
+        return None
+    filled = known_text(spec, source, overrides=overrides, asked=asked)(spec.concurrency.group)
+    return f"{asked.repository or spec.name}: {filled}"
+
+
+def _unused(spec: Spec, asked: Asked) -> tuple[str, ...]:
+    """What train.yml asks for and this run on one machine has no use for."""
     notes = []
-    if spec.concurrency is not None:
+    if spec.concurrency is not None and asked.trigger == "local":
         notes.append("concurrency: has no effect on a run by hand")
     if spec.resources.nodes.min != spec.resources.nodes.max:
         notes.append(
