@@ -34,6 +34,7 @@ def register(
         files=_files(release, manifest),
         lineage=_lineage(plan, run),
         created_at_s=time.time(),
+        after=release.after,
     )
     return models.register(store, draft)
 

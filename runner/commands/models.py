@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.commands.shop import console, workshop
+from runner.commands.shop import console, shelf
 
 if TYPE_CHECKING:
     import argparse
@@ -18,10 +18,8 @@ def listing(asked: argparse.Namespace) -> int:
     from runner import models
     from runner.report import tables
 
-    store = workshop(asked).store
-    rows = [
-        (next(iter(models.versions(store, name))), models.stages(store, name)) for name in models.names(store)
-    ]
+    place = shelf(asked)
+    rows = [(models.find(place, name), models.stages(place, name)) for name in place.names()]
     tables.models(console(), rows)
     return 0
 
@@ -31,10 +29,10 @@ def show(asked: argparse.Namespace) -> int:
     from runner import models
     from runner.report import tables
 
-    store = workshop(asked).store
-    version = models.find(store, asked.model)
-    others = [v.version for v in models.versions(store, version.name)]
-    tables.model(console(), version, stages=models.stages(store, version.name), versions=others)
+    place = shelf(asked)
+    version = models.find(place, asked.model)
+    others = place.numbers(version.name)
+    tables.model(console(), version, stages=models.stages(place, version.name), versions=others)
     return 0
 
 
@@ -42,9 +40,9 @@ def download(asked: argparse.Namespace) -> int:
     """Copy a version's files here, every digest verified."""
     from runner import models
 
-    store = workshop(asked).store
-    version = models.find(store, asked.model)
-    folder = models.download(store, version, Path(asked.destination or version.name))
+    place = shelf(asked)
+    version = models.find(place, asked.model)
+    folder = models.download(place, version, Path(asked.destination or version.name))
     print(f"{version.name}@{version.version} is in {folder}, every digest verified")
     return 0
 
@@ -53,11 +51,11 @@ def promote(asked: argparse.Namespace) -> int:
     """Give a stage to a version."""
     from runner import models
 
-    store = workshop(asked).store
-    version = models.find(store, asked.model)
-    standing = models.stages(store, version.name).get(asked.stage)
+    place = shelf(asked)
+    version = models.find(place, asked.model)
+    standing = models.stages(place, version.name).get(asked.stage)
     promotion = models.promote(
-        store,
+        place,
         version.name,
         version.version,
         asked.stage,
@@ -73,7 +71,7 @@ def rollback(asked: argparse.Namespace) -> int:
     """Give a stage back to the version before."""
     from runner import models
 
-    store = workshop(asked).store
-    promotion = models.rollback(store, asked.model, asked.stage, by=getpass.getuser(), at_s=time.time())
+    place = shelf(asked)
+    promotion = models.rollback(place, asked.model, asked.stage, by=getpass.getuser(), at_s=time.time())
     print(f"{promotion.tag}: {promotion.name}@{promotion.version} is {asked.stage} again")
     return 0

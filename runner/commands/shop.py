@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from runner.models import Shelf
     from runner.pipeline import Workshop
 
 
@@ -21,13 +22,25 @@ def workshop(asked: argparse.Namespace) -> Workshop:
     """From `--store`, `--engine` and PUSHTRAIN_HOME, _STORE, _ENGINE, _REGISTRY."""
     from runner.pipeline import Workshop
 
-    place = home()
     return Workshop(
-        home=place,
-        store_uri=getattr(asked, "store", None) or os.environ.get("PUSHTRAIN_STORE") or str(place / "store"),
+        home=home(),
+        store_uri=getattr(asked, "store", None) or _store_uri(),
         engine_name=getattr(asked, "engine", None) or os.environ.get("PUSHTRAIN_ENGINE") or "local",
         registry=os.environ.get("PUSHTRAIN_REGISTRY") or None,
     )
+
+
+def shelf(asked: argparse.Namespace) -> Shelf:
+    """Where models are: `--store`, which may also be github://OWNER/REPO, or the store."""
+    from runner import models
+    from runner.store import open_store
+
+    chosen = getattr(asked, "store", None) or _store_uri()
+    return models.open_shelf(chosen, store=open_store(_store_uri()), cache=home() / "cache" / "github")
+
+
+def _store_uri() -> str:
+    return os.environ.get("PUSHTRAIN_STORE") or str(home() / "store")
 
 
 def home() -> Path:

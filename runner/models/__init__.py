@@ -1,7 +1,8 @@
-"""The model registry on a store: versions with their lineage, stages, and downloads."""
+"""The model registry: versions with their lineage, stages, and downloads, in a store or on GitHub."""
 
 from runner.models.download import download
-from runner.models.registry import blobs, names, register, versions
+from runner.models.registry import blobs, register, versions
+from runner.models.shelf import GITHUB, Shelf, StoreShelf, open_shelf
 from runner.models.stages import find, promote, rollback, stages
 from runner.models.version import (
     Bump,
@@ -17,6 +18,7 @@ from runner.models.version import (
 )
 
 __all__ = [
+    "GITHUB",
     "Bump",
     "DataUsed",
     "Draft",
@@ -25,11 +27,13 @@ __all__ = [
     "ModelFile",
     "Promotion",
     "Resources",
+    "Shelf",
+    "StoreShelf",
     "Version",
     "blobs",
     "download",
     "find",
-    "names",
+    "open_shelf",
     "promote",
     "register",
     "rollback",

@@ -11,20 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runner.errors import ModelError
+from runner.models.shelf import Shelf
 from runner.models.version import ModelFile, Version, faulty_path
-from runner.store import Progress, Store
+from runner.store import Progress
 
 logger = logging.getLogger(__name__)
 
 _PARTIAL = ".pushtrain-partial-"
 
 
-def download(store: Store, version: Version, destination: Path, *, progress: Progress | None = None) -> Path:
+def download(shelf: Shelf, version: Version, destination: Path, *, progress: Progress | None = None) -> Path:
     """Brings a version's files to the folder `destination`, whole or not at all, and returns that folder.
 
     It must not exist, be empty, or hold exactly these files already, which is then verified: repeating is
     safe. `progress` is called with the bytes done since its last call. Raises ModelError where the folder
-    holds anything else, NotFound or Corrupt where the store lost a blob or has it damaged.
+    holds anything else, NotFound or Corrupt where the shelf lost a file or has it damaged.
     """
     for file in version.files:
         if fault := faulty_path(file.path):
@@ -36,7 +37,7 @@ def download(store: Store, version: Version, destination: Path, *, progress: Pro
         for file in version.files:
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            store.get_blob(file.digest, target, progress=progress)
+            shelf.fetch(version, file, target, progress=progress)
         _move(folder, destination)
     logger.info("%s@%s is in %s", version.name, version.version, destination)
     return destination

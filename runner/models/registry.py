@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from semver import Version as SemVer
 
 from runner.errors import Conflict, ModelError
-from runner.models.version import FIRST, NAME_RULE, Bump, Draft, Version, faulty_path, valid_name
+from runner.models.shelf import Shelf, StoreShelf, newest_first
+from runner.models.version import FIRST, NAME_RULE, Draft, Version, faulty_path, valid_name
 from runner.store import Store
 
 logger = logging.getLogger(__name__)
-
-_ROOT = "models"
 
 
 def register(store: Store, draft: Draft) -> Version:
@@ -24,29 +23,30 @@ def register(store: Store, draft: Draft) -> Version:
     once get two versions. Raises ModelError for a name or path that cannot be kept, for a model without
     files, and for a file whose blob is not in the store.
     """
-    _check(store, draft)
+    shelf = StoreShelf(store)
+    _check(shelf, draft)
     while True:
-        known = tuple(versions(store, draft.name))
+        known = tuple(versions(shelf, draft.name))
         for version in known:
             if version.lineage.run_id == draft.lineage.run_id:
                 return version
-        version = _numbered(draft, _next(known, draft.bump))
+        version = _numbered(draft, _next((version.version for version in known), draft))
         try:
-            store.create(_key(version.name, version.version), _dump(version))
+            shelf.add_version(version)
         except Conflict:
             continue
         logger.info("registered %s", version.tag)
         return version
 
 
-def _check(store: Store, draft: Draft) -> None:
+def _check(shelf: StoreShelf, draft: Draft) -> None:
     check_name(draft.name, "model")
     if not draft.files:
         raise ModelError(f"{draft.name}: there is no file to register", tip="check release.path in train.yml")
     for file in draft.files:
         if fault := faulty_path(file.path):
             raise ModelError(f"{draft.name}: {file.path!r} cannot be registered: {fault}")
-    missing = next((file for file in draft.files if not store.has_blob(file.digest)), None)
+    missing = next((file for file in draft.files if not shelf.has_file(file)), None)
     if missing is not None:
         raise ModelError(
             f"{draft.name}: {missing.path} ({missing.digest}) is not in the store",
@@ -54,10 +54,9 @@ def _check(store: Store, draft: Draft) -> None:
         )
 
 
-def _next(known: tuple[Version, ...], bump: Bump) -> str:
-    if not known:
-        return FIRST
-    return str(SemVer.parse(known[0].version).next_version(bump))
+def _next(known: Iterable[str], draft: Draft) -> str:
+    there = newest_first((*known, *([draft.after] if draft.after else [])))
+    return str(SemVer.parse(there[0]).next_version(draft.bump)) if there else FIRST
 
 
 def _numbered(draft: Draft, version: str) -> Version:
@@ -73,67 +72,38 @@ def _numbered(draft: Draft, version: str) -> Version:
     )
 
 
-def _dump(version: Version) -> bytes:
-    from runner.models.saved import VERSION, dump
-
-    return dump(VERSION, version)
-
-
-def names(store: Store) -> tuple[str, ...]:
-    """The names of all models, sorted."""
-    return tuple(name for name in store.children(_ROOT) if _numbers(store, name))
-
-
-def versions(store: Store, name: str) -> Iterator[Version]:
+def versions(shelf: Shelf, name: str) -> Iterator[Version]:
     """All versions of a model, newest first, read as they are asked for; none if there is no such model."""
-    return (read(store, name, number) for number in _numbers(store, name))
+    return (shelf.version(name, number) for number in shelf.numbers(name))
 
 
-def _numbers(store: Store, name: str) -> list[str]:
-    if not valid_name(name):
-        return []
-    found = (child.removesuffix(".json") for child in store.children(f"{_ROOT}/{name}/versions"))
-    return sorted(filter(SemVer.is_valid, found), key=SemVer.parse, reverse=True)
-
-
-def _key(name: str, number: str) -> str:
-    return f"{_ROOT}/{name}/versions/{number}.json"
-
-
-def read(store: Store, name: str, number: str) -> Version:
-    """One version that there is. Raises NotFound, and ModelError where it is damaged."""
-    from runner.models.saved import VERSION, load
-
-    key = _key(name, number)
-    return load(VERSION, store.read(key), key)
-
-
-def numbered(store: Store, reference: str) -> Version:
+def numbered(shelf: Shelf, reference: str) -> Version:
     """The version that `NAME@VERSION` stands for, or the latest of `NAME`. Raises as `find`."""
     name, _, number = reference.partition("@")
-    numbers = require_model(store, name)
+    numbers = require_model(shelf, name)
     wanted = number.removeprefix("v") if "@" in reference else numbers[0]
     if wanted not in numbers:
         nearest = suggestion(wanted, numbers)
         there = f"there are {', '.join(numbers[:10])}" + (" …" if len(numbers) > 10 else "")
         message = f"{name} has no version {wanted or repr(wanted)}{nearest}; {there}"
         raise ModelError(message, tip=f"pushtrain models show {name}")
-    return read(store, name, wanted)
+    return shelf.version(name, wanted)
 
 
-def require_model(store: Store, name: str) -> list[str]:
+def require_model(shelf: Shelf, name: str) -> tuple[str, ...]:
     """The versions of a model, newest first; raises ModelError where there is no such model."""
-    numbers = _numbers(store, name)
+    numbers = shelf.numbers(name)
     if not numbers:
-        message = f"there is no model {name!r}{suggestion(name, names(store))}"
+        message = f"there is no model {name!r}{suggestion(name, shelf.names())}"
         raise ModelError(message, tip="pushtrain models")
     return numbers
 
 
 def blobs(store: Store) -> frozenset[str]:
     """The digests that any version of any model refers to: what must never be removed."""
+    shelf = StoreShelf(store)
     return frozenset(
-        file.digest for name in names(store) for version in versions(store, name) for file in version.files
+        file.digest for name in shelf.names() for version in versions(shelf, name) for file in version.files
     )
 
 

@@ -20,14 +20,14 @@ def dump(adapter: TypeAdapter[T], value: T) -> bytes:
     return adapter.dump_json(value, indent=2) + b"\n"
 
 
-def load(adapter: TypeAdapter[T], content: bytes, key: str) -> T:
-    """The value kept at `key`; raises ModelError where it is not one."""
+def load(adapter: TypeAdapter[T], content: bytes, where: str) -> T:
+    """The value kept at `where`; raises ModelError where it is not one."""
     try:
         return adapter.validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part) for part in first["loc"])
         raise ModelError(
-            f"{key} in the store cannot be read: {where}: {first['msg']}",
+            f"{where} cannot be read: {field}: {first['msg']}",
             tip="it was written by another version of pushtrain, or by hand",
         ) from error

@@ -92,7 +92,10 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A model to register; `bump` says which part of the latest version to raise. Times are unix seconds."""
+    """A model to register; `bump` says which part of the latest version to raise. Times are unix seconds.
+
+    `after` is a version that is known elsewhere, so that the next one is newer than that too; None for none.
+    """
 
     name: str
     bump: Bump
@@ -102,6 +105,7 @@ class Draft:
     files: tuple[ModelFile, ...]
     lineage: Lineage
     created_at_s: float
+    after: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

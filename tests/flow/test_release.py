@@ -67,7 +67,7 @@ def test_publishing_again_registers_no_second_version(
     manifest = sealed(store, tmp_path, "outputs/model/weights")
     first = release.register(store, plan, run, manifest, venv=None)
     assert release.register(store, plan, run, manifest, venv=None) == first
-    assert len(list(models.versions(store, "digits"))) == 1
+    assert len(list(models.versions(models.StoreShelf(store), "digits"))) == 1
 
 
 def test_one_file_may_be_the_model(store: Store, run: Run, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import Corrupt, ModelError, NotFound
-from runner.models import ModelFile, Version, download, register
+from runner.models import ModelFile, StoreShelf, Version, download, register
 from runner.store import Store, open_store
 from tests.models.test_registry import draft, put
 
@@ -35,7 +35,7 @@ FILES = {"saved_model.pb": b"graph", "variables/index": b"index", "variables/cop
 def test_all_files_are_brought_and_progress_told(store: Store, version: Version, tmp_path: Path) -> None:
     done: list[int] = []
 
-    folder = download(store, version, tmp_path / "new" / "model", progress=done.append)
+    folder = download(StoreShelf(store), version, tmp_path / "new" / "model", progress=done.append)
 
     assert folder == tmp_path / "new" / "model"
     assert content(folder) == FILES
@@ -48,30 +48,30 @@ def test_an_empty_folder_stays_the_one_it_is(store: Store, version: Version, tmp
     folder.mkdir()
     inode = folder.stat().st_ino
 
-    download(store, version, folder)
+    download(StoreShelf(store), version, folder)
 
     assert content(folder) == FILES
     assert (folder.stat().st_ino, len(list(folder.iterdir()))) == (inode, 2)
 
 
 def test_downloading_again_verifies_what_is_there(store: Store, version: Version, tmp_path: Path) -> None:
-    folder = download(store, version, tmp_path / "model")
+    folder = download(StoreShelf(store), version, tmp_path / "model")
 
-    assert download(store, version, folder) == folder
+    assert download(StoreShelf(store), version, folder) == folder
     (folder / "variables" / "index").write_bytes(b"imdex")
     with pytest.raises(ModelError, match="not empty"):
-        download(store, version, folder)
+        download(StoreShelf(store), version, folder)
 
 
 @pytest.mark.parametrize("name", ["extra", "variables/extra"])
 def test_a_folder_with_anything_else_is_left_alone(
     store: Store, version: Version, tmp_path: Path, name: str
 ) -> None:
-    folder = download(store, version, tmp_path / "model")
+    folder = download(StoreShelf(store), version, tmp_path / "model")
     (folder / name).write_bytes(b"mine")
 
     with pytest.raises(ModelError, match=r"holds something else than digits@1\.0\.0"):
-        download(store, version, folder)
+        download(StoreShelf(store), version, folder)
     assert (folder / name).read_bytes() == b"mine"
 
 
@@ -79,7 +79,7 @@ def test_a_file_in_the_way_is_left_alone(store: Store, version: Version, tmp_pat
     (tmp_path / "model").write_bytes(b"mine")
 
     with pytest.raises(ModelError, match="is a file"):
-        download(store, version, tmp_path / "model")
+        download(StoreShelf(store), version, tmp_path / "model")
 
 
 @pytest.mark.parametrize("parent", ["", "there"])
@@ -93,7 +93,7 @@ def test_a_damaged_blob_leaves_nothing_behind(
     (place / parent).mkdir(parents=True)
 
     with pytest.raises(Corrupt):
-        download(store, version, place / parent if parent else place / "model")
+        download(StoreShelf(store), version, place / parent if parent else place / "model")
 
     assert content(place) == {}
     assert [path.name for path in place.rglob("*")] == ([parent] if parent else [])
@@ -103,7 +103,7 @@ def test_a_lost_blob_is_an_error(store: Store, version: Version, tmp_path: Path)
     store.delete_blob(version.files[0].digest)
 
     with pytest.raises(NotFound):
-        download(store, version, tmp_path / "model")
+        download(StoreShelf(store), version, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -115,11 +115,11 @@ def test_a_path_that_leaves_the_folder_is_never_written(
     forged = dataclasses.replace(version, files=(ModelFile(path=path, size_bytes=5, digest=digest),))
 
     with pytest.raises(ModelError, match="leaves the model's folder"):
-        download(store, forged, tmp_path / "model")
+        download(StoreShelf(store), forged, tmp_path / "model")
 
 
 def test_a_place_that_cannot_be_written_is_an_error(store: Store, version: Version, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(ModelError, match="cannot be written"):
-        download(store, version, tmp_path / "file" / "model")
+        download(StoreShelf(store), version, tmp_path / "file" / "model")

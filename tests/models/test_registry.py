@@ -16,9 +16,9 @@ from runner.models import (
     Lineage,
     ModelFile,
     Resources,
+    StoreShelf,
     blobs,
     find,
-    names,
     register,
     valid_name,
     versions,
@@ -43,6 +43,11 @@ LINEAGE = Lineage(
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "store")
+
+
+@pytest.fixture
+def shelf(store: Store) -> StoreShelf:
+    return StoreShelf(store)
 
 
 def put(store: Store, tmp_path: Path, path: str, content: bytes) -> ModelFile:
@@ -70,10 +75,10 @@ def draft(*files: ModelFile, run: str = "run-1", name: str = "digits", bump: Bum
     )
 
 
-def test_a_version_is_found_as_it_was_registered(store: Store, file: ModelFile) -> None:
+def test_a_version_is_found_as_it_was_registered(store: Store, shelf: StoreShelf, file: ModelFile) -> None:
     version = register(store, draft(file))
 
-    assert find(store, "digits@1.0.0") == version
+    assert find(shelf, "digits@1.0.0") == version
     assert (version.version, version.tag, version.size_bytes) == ("1.0.0", "digits@v1.0.0", 7)
     assert version.lineage == LINEAGE
 
@@ -87,12 +92,29 @@ def test_the_next_version_raises_the_part_that_the_draft_names(
     assert register(store, draft(file, run="run-2", bump=bump)).version == expected
 
 
-def test_the_same_run_gets_its_version_again(store: Store, file: ModelFile) -> None:
+@pytest.mark.parametrize(
+    ("after", "expected"), [("1.4.2", "1.5.0"), ("1.0.0", "1.1.0"), ("0.9.0", "1.1.0"), ("not one", "1.1.0")]
+)
+def test_the_next_version_is_newer_than_the_one_that_is_known_elsewhere(
+    store: Store, file: ModelFile, after: str, expected: str
+) -> None:
+    register(store, draft(file))
+
+    assert register(store, dataclasses.replace(draft(file, run="run-2"), after=after)).version == expected
+
+
+def test_the_first_version_here_follows_the_one_that_is_known_elsewhere(
+    store: Store, file: ModelFile
+) -> None:
+    assert register(store, dataclasses.replace(draft(file), after="3.1.0")).version == "3.2.0"
+
+
+def test_the_same_run_gets_its_version_again(store: Store, shelf: StoreShelf, file: ModelFile) -> None:
     first = register(store, draft(file))
     register(store, draft(file, run="run-2"))
 
     assert register(store, draft(file)) == first
-    assert len(list(versions(store, "digits"))) == 2
+    assert len(list(versions(shelf, "digits"))) == 2
 
 
 def test_runs_that_register_at_once_each_get_a_version(store: Store, file: ModelFile) -> None:
@@ -104,29 +126,29 @@ def test_runs_that_register_at_once_each_get_a_version(store: Store, file: Model
     assert {version.lineage.run_id for version in registered} == {one.lineage.run_id for one in drafts}
 
 
-def test_versions_are_newest_first_by_number(store: Store, file: ModelFile) -> None:
+def test_versions_are_newest_first_by_number(store: Store, shelf: StoreShelf, file: ModelFile) -> None:
     for number in range(12):
         register(store, draft(file, run=f"run-{number}"))
 
-    found = [version.version for version in versions(store, "digits")]
+    found = [version.version for version in versions(shelf, "digits")]
     assert (found[0], found[1], found[-1]) == ("1.11.0", "1.10.0", "1.0.0")
-    assert find(store, "digits").version == "1.11.0"
+    assert find(shelf, "digits").version == "1.11.0"
 
 
-def test_a_version_is_found_with_the_v_of_its_tag(store: Store, file: ModelFile) -> None:
+def test_a_version_is_found_with_the_v_of_its_tag(store: Store, shelf: StoreShelf, file: ModelFile) -> None:
     version = register(store, draft(file))
 
-    assert find(store, version.tag) == version
+    assert find(shelf, version.tag) == version
 
 
-def test_a_file_that_the_store_lacks_is_refused_by_name(store: Store) -> None:
+def test_a_file_that_the_store_lacks_is_refused_by_name(store: Store, shelf: StoreShelf) -> None:
     lost = ModelFile(path="model/weights", size_bytes=1, digest="sha256:" + "0" * 64)
 
     with pytest.raises(ModelError, match=r"model/weights .* is not in the store") as caught:
         register(store, draft(lost))
 
     assert caught.value.tip == "pushtrain resume run-1"
-    assert names(store) == ()
+    assert shelf.names() == ()
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../up", "a/../../b", "", ".", "a//b", "a\\b", "./a", "a/"])
@@ -166,39 +188,45 @@ def test_names_are_those_that_a_tag_of_gto_can_carry(
             register(store, draft(file, name=name))
 
 
-def test_an_unknown_model_is_answered_with_the_nearest(store: Store, file: ModelFile) -> None:
+def test_an_unknown_model_is_answered_with_the_nearest(
+    store: Store, shelf: StoreShelf, file: ModelFile
+) -> None:
     register(store, draft(file))
 
     with pytest.raises(ModelError, match=r"no model 'digit' \(did you mean digits\?\)"):
-        find(store, "digit")
+        find(shelf, "digit")
 
 
-def test_an_unknown_version_is_answered_with_those_there_are(store: Store, file: ModelFile) -> None:
+def test_an_unknown_version_is_answered_with_those_there_are(
+    store: Store, shelf: StoreShelf, file: ModelFile
+) -> None:
     register(store, draft(file))
     register(store, draft(file, run="run-2"))
 
     with pytest.raises(ModelError, match=r"no version 1.0.1 .*; there are 1.1.0, 1.0.0"):
-        find(store, "digits@1.0.1")
+        find(shelf, "digits@1.0.1")
 
 
 @pytest.mark.parametrize("reference", ["", "@", "#", "digits@", "digits#", "../digits", "digits/versions"])
-def test_a_malformed_reference_is_a_model_error(store: Store, file: ModelFile, reference: str) -> None:
+def test_a_malformed_reference_is_a_model_error(
+    store: Store, shelf: StoreShelf, file: ModelFile, reference: str
+) -> None:
     register(store, draft(file))
 
     with pytest.raises(ModelError):
-        find(store, reference)
+        find(shelf, reference)
 
 
-def test_a_store_without_models_has_no_names(store: Store) -> None:
-    assert names(store) == ()
-    assert list(versions(store, "digits")) == []
+def test_a_store_without_models_has_no_names(shelf: StoreShelf) -> None:
+    assert shelf.names() == ()
+    assert list(versions(shelf, "digits")) == []
 
 
-def test_names_are_sorted(store: Store, file: ModelFile) -> None:
+def test_names_are_sorted(store: Store, shelf: StoreShelf, file: ModelFile) -> None:
     register(store, draft(file, name="b"))
     register(store, draft(file, name="a", run="run-2"))
 
-    assert names(store) == ("a", "b")
+    assert shelf.names() == ("a", "b")
 
 
 def test_every_blob_that_a_version_refers_to_is_told(store: Store, tmp_path: Path, file: ModelFile) -> None:
@@ -209,10 +237,12 @@ def test_every_blob_that_a_version_refers_to_is_told(store: Store, tmp_path: Pat
     assert blobs(store) == {file.digest, other.digest}
 
 
-def test_a_version_with_a_field_of_tomorrow_is_an_error_that_names_it(store: Store, file: ModelFile) -> None:
+def test_a_version_with_a_field_of_tomorrow_is_an_error_that_names_it(
+    store: Store, shelf: StoreShelf, file: ModelFile
+) -> None:
     register(store, draft(file))
     key = "models/digits/versions/1.0.0.json"
     store.write(key, json.dumps({**json.loads(store.read(key)), "signature": "s"}).encode())
 
     with pytest.raises(ModelError, match="signature"):
-        find(store, "digits")
+        find(shelf, "digits")
