@@ -70,7 +70,7 @@ class Tail:
         return tuple(piece.decode(errors="replace") for piece in pieces)
 
 
-class _Streams:
+class Streams:
     """All the streams of a run: the build's, and every rank's of every attempt so far."""
 
     def __init__(self, store: Store, run_id: str) -> None:
@@ -99,14 +99,20 @@ def _lines(rank: int | None, lines: tuple[str, ...]) -> Iterator[Event]:
 
 
 def follow(
-    store: Store, run_id: str, *, every_s: float, supervised: Callable[[Run], bool]
+    store: Store,
+    run_id: str,
+    *,
+    every_s: float,
+    supervised: Callable[[Run], bool],
+    streams: Streams | None = None,
 ) -> Iterator[Event]:
     """What happens in the run, until it ended and everything was read. Blocks between events for `every_s`.
 
-    `supervised` says whether the run's supervisor lives, as far as this machine can know. Raises EngineError when it
-    died, with the command that takes the run up again; RunNotFound when the run never starts.
+    `supervised` says whether the run's supervisor lives, as far as this machine can know; `streams` are those of an
+    earlier follower that goes on here. Raises EngineError when the supervisor died, with the command that takes the
+    run up again; RunNotFound when the run never starts.
     """
-    streams = _Streams(store, run_id)
+    streams = streams or Streams(store, run_id)
     before: Run | None = None
     run = _first(store, run_id, every_s=every_s)
     while True:

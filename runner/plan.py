@@ -58,6 +58,14 @@ class Folders:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArtifactLimits:
+    """How much of the outputs becomes an artifact of the workflow's job."""
+
+    size_bytes: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Retries:
     """How often a failed gang is started again, after which exit codes and which losses (`node-lost`)."""
 
@@ -137,6 +145,7 @@ class Plan:
     isolated: bool = False
     group: str | None = None
     supersede: bool = False
+    artifacts: ArtifactLimits = ArtifactLimits(size_bytes=100 << 20, count=200)
     hash: str = ""
 
 
@@ -151,6 +160,7 @@ _NOT_HASHED = (
     "secrets",
     "group",
     "supersede",
+    "artifacts",
 )
 
 
@@ -230,6 +240,7 @@ def decide(
         release=release,
         reuse=spec.policy.reuse,
         notes=notes + _unused(spec, asked) + _exposed(spec),
+        artifacts=ArtifactLimits(size_bytes=spec.outputs.artifact_bytes, count=spec.outputs.artifact_count),
         isolated=asked.fork,
         group=_group(spec, source, asked, overrides=overrides),
         supersede=spec.concurrency is not None and spec.concurrency.cancel_in_progress,

@@ -224,6 +224,12 @@ class Outputs(Section):
     path: RelativePath = Field("outputs", description="What the training leaves behind.")
     logs: RelativePath = Field("logs", description="TensorBoard event files and metrics.jsonl.")
     checkpoints: RelativePath | None = Field(None, description="Where a run that is resumed looks.")
+    artifact_bytes: Bytes = Field(
+        100 << 20, alias="artifact-size", description="A workflow's artifact takes files up to so much in all."
+    )
+    artifact_count: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        200, alias="artifact-count", description="And at most so many; the rest stays in the store."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from runner.trigger.roles import Role, allows
 
 if TYPE_CHECKING:
     from runner.spec import Triggers
+    from runner.spec.sections import Push as OnPush
 
 SKIP = (
     "[skip train]",
@@ -43,16 +44,24 @@ def push_is_passed_over(
         return f"the commit's message has {found}"
     if push.tag is not None:
         return None if on.push.tags and matches(on.push.tags, push.tag) else f"on.push.tags: not {push.tag}"
-    assert push.branch is not None
-    if on.push.tags and not on.push.branches:
+    return _branch_is_passed_over(push.branch or "", on.push) or _paths_are_passed_over(on.push.paths, changed)
+
+
+def _branch_is_passed_over(branch: str, wanted: OnPush) -> str | None:
+    if wanted.tags and not wanted.branches:
         return "on.push has tags and no branches"
-    if on.push.branches and not matches(on.push.branches, push.branch):
-        return f"on.push.branches: not {push.branch}"
-    if on.push.paths:
-        paths = changed()
-        if paths is not None and not any(matches(on.push.paths, path) for path in paths):
-            return f"on.push.paths: none of the {len(paths)} changed files"
+    if wanted.branches and not matches(wanted.branches, branch):
+        return f"on.push.branches: not {branch}"
     return None
+
+
+def _paths_are_passed_over(
+    wanted: Sequence[str], changed: Callable[[], Sequence[str] | None]
+) -> str | None:
+    paths = changed() if wanted else None
+    if paths is None or any(matches(wanted, path) for path in paths):
+        return None
+    return f"on.push.paths: none of the {len(paths)} changed files"
 
 
 def schedule_is_passed_over(schedule: Schedule, on: Triggers) -> str | None:

@@ -1,0 +1,190 @@
+"""Accepted runs -> followed to their ends, their lines printed, GitHub kept up to date in few calls."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from runner import follow, metrics, pipeline, runs
+from runner.answer import knowledge
+from runner.answer.accept import of_pull
+from runner.answer.voice import Voice
+from runner.errors import EngineError
+
+if TYPE_CHECKING:
+    from runner.answer.accept import Accepted
+    from runner.answer.desk import Desk
+    from runner.follow import Event
+    from runner.metrics import Point
+    from runner.report.facts import RunFacts
+    from runner.runs import Run
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[["Event"], None]
+TAKE_UP_TIMES = 3
+
+
+def pause_s(running_s: float) -> float:
+    """Seconds between two updates of a check: a run of ten minutes gets some 20, one of a week some 1,000."""
+    for since_s, pause in ((3600 * 6, 600.0), (3600, 300.0), (600, 60.0)):
+        if running_s >= since_s:
+            return pause
+    return 30.0
+
+
+class Attendance:
+    """One run, followed. `step` goes on until nothing is new; then somebody else has his turn."""
+
+    def __init__(self, desk: Desk, accepted: Accepted, *, every_s: float, show: Say) -> None:
+        self._desk, self._accepted, self._show = desk, accepted, show
+        self._store = accepted.shop.store
+        self._known = knowledge.background(self._store, accepted.run_id)
+        self.voice = Voice(desk, accepted.run_id, self._known.plan, command=accepted.wish.comment)
+        self._points: list[Point] = []
+        self._run: Run | None = None
+        self._told_at_s = 0.0
+        self._began_s = time.monotonic()
+        self._every_s, self._taken_up, self._cancelled = every_s, 0, False
+        self._streams = follow.Streams(self._store, accepted.run_id)
+        self._events = self._follow()
+
+    @property
+    def run(self) -> Run | None:
+        """The run as it was seen last."""
+        return self._run
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+        return self._accepted.run_id
+
+    def greet(self) -> None:
+        """The check and the comment appear as soon as the run is there."""
+        self.voice.react("eyes")
+
+    def step(self) -> bool:
+        """Take what is new; returns False once the run ended.
+
+        A supervisor that died is replaced, up to a limit; then EngineError is raised.
+        """
+        try:
+            return self._step()
+        except EngineError as error:
+            if self._run is None or self._cancelled or self._taken_up == TAKE_UP_TIMES:
+                raise
+            self._taken_up += 1
+            logger.warning("%s: its supervisor died and is replaced (%s)", self.run_id, error)
+            pipeline.resume(self._accepted.shop, self._run)
+            self._events = self._follow()
+            return True
+
+    def _follow(self) -> Iterator[Event]:
+        return follow.follow(
+            self._store,
+            self.run_id,
+            every_s=self._every_s,
+            supervised=lambda run: pipeline.supervised(self._accepted.shop, run),
+            streams=self._streams,
+        )
+
+    def _step(self) -> bool:
+        for event in self._events:
+            self._show(event)
+            if isinstance(event, follow.Moved):
+                self._moved(event.run)
+            elif isinstance(event, follow.Measured):
+                self._points.extend(event.points)
+            elif isinstance(event, follow.Quiet):
+                self._keep_up()
+                return True
+        return False
+
+    def cancel(self, *, how: str, why: str) -> None:
+        """Ask the run to end, and say so on GitHub at once: this process may be killed in seconds."""
+        self._cancelled = True
+        runs.request_cancel(self._store, self.run_id, how=how, why=why)
+        if self._run is not None:
+            self.tell(notes=(f"cancelling: {why}; what the run wrote so far is being kept",))
+
+    def tell(self, *, notes: Sequence[str] = ()) -> None:
+        """Say how the run stands now."""
+        assert self._run is not None
+        facts = self.facts(notes=notes)
+        self.voice.say_check(facts)
+        if self._is_newest():
+            self.voice.say_comment(facts)
+        self._told_at_s = time.monotonic()
+
+    def facts(self, *, notes: Sequence[str] = ()) -> RunFacts:
+        """What is known of the run now."""
+        assert self._run is not None
+        asked = self._known.plan.asked
+        others = of_pull(self._store, self._desk.name, asked.pull) if asked.pull is not None else []
+        return knowledge.facts(
+            self._store,
+            self._run,
+            self._known,
+            place=self._desk.place,
+            notes=(*self._known.plan.notes, *self._desk.features.notes, *notes),
+            series=None if self._run.state.ended else metrics.series(self._points),
+            earlier=[each for each in others if each.name == self._run.name and each.id < self._run.id],
+            release_url=self.voice.release_url,
+        )
+
+    def _moved(self, run: Run) -> None:
+        new_state = self._run is None or self._run.state is not run.state
+        self._run = run
+        if new_state and not run.state.ended:  # The end is told once the release is there.
+            self._keep_up(now=run.state in (runs.State.QUEUED, runs.State.WAITING, runs.State.RUNNING))
+
+    def _keep_up(self, *, now: bool = False) -> None:
+        if self._run is None or self._run.state.ended:
+            return
+        since_s = time.monotonic() - self._told_at_s
+        if (
+            not self._told_at_s
+            or (now and since_s > 3)
+            or since_s > pause_s(time.monotonic() - self._began_s)
+        ):
+            self.tell()
+
+    def _is_newest(self) -> bool:
+        """Whether the comment is still about this run: a newer one of the same pull request and model takes it over."""
+        pull = self._known.plan.asked.pull
+        if pull is None:
+            return False
+        newest = next(
+            (
+                each
+                for each in of_pull(self._store, self._desk.name, pull)
+                if each.name == self._known.plan.name
+            ),
+            None,
+        )
+        return newest is None or newest.id <= self.run_id
+
+
+def attend(attendances: Sequence[Attendance], *, stopped: Callable[[], str | None]) -> None:
+    """Follow all of them, turn by turn, until each ended. Blocks.
+
+    `stopped` says how the job was asked to end (`stop`, then `kill`), None as long as it was not: the runs are then
+    cancelled, and followed on for as long as this process is let live.
+    """
+    waiting = list(attendances)
+    how: str | None = None
+    while waiting:
+        for each in tuple(waiting):
+            try:
+                goes_on = each.step()
+            except EngineError as error:
+                logger.error("%s", error)
+                goes_on = False
+            if not goes_on:
+                waiting.remove(each)
+        if (wish := stopped()) != how:
+            how = wish
+            for each in waiting:
+                each.cancel(how=str(how), why="the job was cancelled")

@@ -1,0 +1,110 @@
+"""What an answer has at hand: the machine's workshop, the repository on GitHub, and the job that it runs in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.checkout import Remote
+from runner.errors import UsageError
+from runner.report.facts import Place
+
+if TYPE_CHECKING:
+    from runner.github.client import Repository
+    from runner.github.features import Features
+    from runner.pipeline import Workshop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The job of a workflow that asks; `attempt` counts from 1 each time that it is run again. `id` is that of its step."""
+
+    id: str
+    attempt: int
+    url: str
+    workflow: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The inputs of the action."""
+
+    train_file: str
+    params: tuple[str, ...]
+    engine: str | None
+    fresh: bool
+    detach: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """All of it. `quick` is the repository for what must not hold up a run: it gives up soon, to try again later."""
+
+    shop: Workshop
+    repository: Repository
+    quick: Repository
+    features: Features
+    place: Place
+    remote: Remote
+    job: Job
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """OWNER/NAME."""
+        return self.place.repository
+
+
+def job(environ: Mapping[str, str]) -> Job:
+    """From the variables that GitHub sets for every step."""
+    server, repository = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", "")
+    run_id = environ.get("GITHUB_RUN_ID", "0")
+    step = (environ.get("GITHUB_JOB", ""), environ.get("GITHUB_ACTION", ""), environ.get("INPUT_KEY", ""))
+    return Job(
+        id="-".join((run_id, *filter(None, step))),
+        attempt=int(environ.get("GITHUB_RUN_ATTEMPT") or 1),
+        url=f"{server}/{repository}/actions/runs/{run_id}" if run_id != "0" else "",
+        workflow=environ.get("GITHUB_WORKFLOW_REF", ""),
+    )
+
+
+def place(environ: Mapping[str, str]) -> Place:
+    """The server and the repository. Raises UsageError outside a job of GitHub Actions."""
+    repository = environ.get("GITHUB_REPOSITORY", "")
+    if repository.count("/") != 1:
+        raise UsageError(
+            "GITHUB_REPOSITORY is not set: this command answers events inside a job of GitHub Actions",
+            tip="pushtrain run",
+        )
+    return Place(
+        server_url=environ.get("GITHUB_SERVER_URL", "https://github.com").rstrip("/"),
+        repository=repository,
+        job_url=job(environ).url,
+    )
+
+
+def remote(environ: Mapping[str, str], *, token: str | None) -> Remote:
+    """Where commits are fetched from."""
+    here = place(environ)
+    return Remote(url=f"{here.url}.git", token=token)
+
+
+def read_lines(text: str) -> tuple[str, ...]:
+    """The lines of an input of the action, without blank ones and comments."""
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def metrics_json(values: Mapping[str, float]) -> str:
+    """The output `metrics`: one line of JSON, finite numbers only."""
+    import math
+
+    return json.dumps({name: value for name, value in sorted(values.items()) if math.isfinite(value)})
+
+
+def artifacts_folder(home: Path, run_id: str) -> Path:
+    """Where small outputs are put for `actions/upload-artifact`."""
+    return home / "artifacts" / run_id

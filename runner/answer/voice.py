@@ -1,0 +1,168 @@
+"""Facts of a run -> its check, its comment and its reaction on GitHub, each said once; what fails stays due."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
+
+from runner.answer import said as memory
+from runner.answer.said import Said
+from runner.errors import GitHubAbsent, GitHubDenied, GitHubError
+from runner.github import check as checks
+from runner.github import thread
+from runner.report import check as check_text
+from runner.report import comment as comment_text
+
+if TYPE_CHECKING:
+    from runner.answer.desk import Desk
+    from runner.plan import Plan
+    from runner.report.facts import RunFacts
+    from runner.runs import Run
+    from runner.store import Store
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BUTTONS = (
+    checks.Action(label="Cancel", description="Stop it; its outputs are kept", identifier="cancel"),
+    checks.Action(label="Train again", description="The same once more, on purpose", identifier="rerun"),
+)
+
+
+class Voice:
+    """Says one run to GitHub. What it said is in the run's folder, so that another process can go on."""
+
+    def __init__(self, desk: Desk, run_id: str, plan: Plan, *, command: int | None) -> None:
+        self._desk, self._id, self._plan = desk, run_id, plan
+        self._store: Store = desk.shop.store
+        self._said = memory.load(self._store, run_id) or Said(
+            repository=desk.name,
+            server_url=desk.place.server_url,
+            job_url=desk.place.job_url,
+            command=command,
+        )
+        self._missed = False
+
+    @property
+    def release_url(self) -> str | None:
+        """Where the model was published."""
+        return self._said.release_url
+
+    @property
+    def check(self) -> int | None:
+        """The check run, if there is one."""
+        return self._said.check
+
+    def published(self, url: str) -> None:
+        """Remember where the model is."""
+        self._keep(release_url=url)
+
+    def say_check(self, facts: RunFacts) -> None:
+        """Create the check, or bring it up to date. Safe to repeat: what GitHub has is not sent again."""
+        wanted = self._check(facts)
+        digest = _digest(repr(wanted))
+        if digest == self._said.check_digest:
+            return
+        if self._said.check is None:
+            made = self._try("checks", lambda: checks.create(self._desk.quick, wanted))
+            if made is not None:
+                self._keep(check=made, check_digest=digest)
+            return
+        number = self._said.check
+        if self._try("checks", lambda: (checks.update(self._desk.quick, number, wanted), True)):
+            self._keep(check_digest=digest)
+
+    def say_comment(self, facts: RunFacts) -> None:
+        """Write the comment of this pull request and model, or rewrite it. Safe to repeat."""
+        pull = self._plan.asked.pull
+        if pull is None:
+            return
+        body = comment_text.body(facts)
+        digest = _digest(body)
+        if digest == self._said.comment_digest:
+            return
+        number = self._try("comments", lambda: self._put_comment(pull, body))
+        if number is not None:
+            self._keep(comment=number, comment_digest=digest)
+
+    def react(self, reaction: str) -> None:
+        """Put `eyes`, `rocket` or `confused` on the comment that asked. Safe to repeat."""
+        command = self._said.command
+        if command is None or self._said.reaction == reaction:
+            return
+        if self._try("comments", lambda: (thread.react(self._desk.quick, command, reaction), True)):  # type: ignore[arg-type]  # one of the three
+            self._keep(reaction=reaction)
+
+    def close(self) -> bool:
+        """The run ended and all of it was said; returns False where something is still due."""
+        if self._missed:
+            return False
+        self._keep(closed=True)
+        memory.close(self._store, self._desk.name, self._id)
+        return True
+
+    def forget_misses(self) -> None:
+        """Before everything is tried once more."""
+        self._missed = False
+
+    def _put_comment(self, pull: int, body: str) -> int:
+        name = self._plan.name
+        known = self._said.comment or memory.comment_of(self._store, self._desk.name, pull, name)
+        if known is None:
+            known = thread.find(self._desk.quick, pull, comment_text.marker(name))
+        if known is not None:
+            try:
+                thread.rewrite(self._desk.quick, known, body)
+                return known
+            except GitHubAbsent:
+                logger.info("the comment %d was deleted: a new one is written", known)
+        number = thread.write(self._desk.quick, pull, body)
+        memory.keep_comment(self._store, self._desk.name, pull, name, number)
+        return number
+
+    def _check(self, facts: RunFacts) -> checks.Check:
+        run = facts.run
+        status, conclusion = check_text.state(facts)
+        text = check_text.output(facts)
+        return checks.Check(
+            name=f"pushtrain / {run.name}",
+            commit=str(self._plan.asked.commit),
+            external_id=run.id,
+            details_url=facts.place.job_url,
+            status=status,
+            conclusion=conclusion,
+            started_at_s=run.created_at_s,
+            completed_at_s=_ended_at_s(run),
+            title=text.title,
+            summary=text.summary,
+            text=text.text,
+            actions=BUTTONS[1:] if run.state.ended else BUTTONS[:1],
+        )
+
+    def _try(self, feature: str, call: Callable[[], T]) -> T | None:
+        """What GitHub answers; None where it does not, or where the token may not: then the run goes on without."""
+        try:
+            return self._desk.features.use(feature, call)
+        except GitHubDenied as error:
+            logger.warning("%s: %s", feature, error)
+        except GitHubError as error:
+            logger.warning("GitHub was not told of %s, it will be later: %s", self._id, error)
+        self._missed = True
+        return None
+
+    def _keep(self, **changes: object) -> None:
+        self._said = replace(self._said, **changes)
+        memory.keep(self._store, self._id, self._said)
+
+
+def _ended_at_s(run: Run) -> float | None:
+    return run.stages[-1].started_at_s if run.state.ended else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:20]
