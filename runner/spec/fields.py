@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from runner.quantities import Gpu, MalformedError, duration, gpu, shown, size
+from runner.spec import cron
 
 _REQUIREMENT_FILES = (".txt", ".in", ".toml", ".lock", ".cfg")
 _CONDA_FILES = (".yml", ".yaml", ".lock", ".txt")
@@ -40,6 +41,8 @@ _DIGEST = r"sha256:[0-9a-f]{64}"
 _PYTHON = r"3\.[0-9]{1,2}(?:\.[0-9]{1,2})?"
 _COMMAND = r"/[a-z][a-z0-9-]{0,30}"
 _LINE = r"\S(?:[^\r\n]*\S)?"
+_GLOB_PART = r"\\\S|\[(?:[a-z]-[a-z]|[A-Z]-[A-Z]|[0-9]-[0-9]|[A-Za-z0-9])+\]|[^\r\n\\\[\]]"
+_GLOB = rf"!?(?=\S)(?!.*\s$)(?:{_GLOB_PART})+"
 
 Name = Annotated[
     str, matching(_NAME, "letters, digits, - _ and single dots, at most 63 characters"), _pattern(_NAME)
@@ -53,8 +56,24 @@ AptPackage = Annotated[
     str, matching(_APT, "a Debian package such as libsndfile1 or git=1:2.39.2-1"), _pattern(_APT)
 ]
 Digest = Annotated[str, matching(_DIGEST, "sha256: and 64 hexadecimal digits"), _pattern(_DIGEST)]
-Command = Annotated[str, matching(_COMMAND, "a slash and a word, such as /train"), _pattern(_COMMAND)]
+Glob = Annotated[
+    str, matching(_GLOB, r"a pattern such as release/**, v[0-9]+.* or !docs/**"), _pattern(_GLOB)
+]
 Line = Annotated[str, matching(_LINE, "text in one line, not empty"), _pattern(_LINE)]
+
+
+def _not_taken(text: str) -> str:
+    if text == "/promote":
+        raise MalformedError("/promote is the command for models", expected="another word, such as /train")
+    return text
+
+
+Command = Annotated[
+    str,
+    matching(_COMMAND, "a slash and a word, such as /train"),
+    AfterValidator(_not_taken),
+    _pattern(_COMMAND),
+]
 
 
 def _no_nul(text: str) -> str:
@@ -116,6 +135,18 @@ def _listed(value: object) -> object:
 
 # YAML gives lists; a strict tuple would refuse them.
 Listed = BeforeValidator(_listed)
+
+
+def _some_positive(globs: tuple[str, ...]) -> tuple[str, ...]:
+    if globs and all(glob.startswith("!") for glob in globs):
+        raise MalformedError(
+            "every pattern takes something out, so nothing is left",
+            expected="a pattern without ! before them, such as '**'",
+        )
+    return globs
+
+
+Globs = Annotated[tuple[Glob, ...], Listed, AfterValidator(_some_positive)]
 
 
 def _positive_duration(value: object) -> float:
@@ -218,6 +249,23 @@ CondaPackages = Annotated[
     PlainValidator(_packages(_CONDA_FILES, "environment.yml")),
     AS_IT_IS,
     _packages_schema(_CONDA_FILES),
+]
+
+_CRON_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {"cron": {"type": "string", "description": "Five fields, in UTC."}},
+                "required": ["cron"],
+                "additionalProperties": False,
+            },
+        ],
+    }
+)
+Schedule = Annotated[
+    tuple[Annotated[str, PlainValidator(cron.line), _CRON_SCHEMA], ...], BeforeValidator(cron.times)
 ]
 
 Positive = Annotated[float, Field(gt=0)]

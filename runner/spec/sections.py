@@ -24,6 +24,7 @@ from runner.spec.fields import (
     Command,
     CondaPackages,
     Digest,
+    Globs,
     GpuField,
     Image,
     Labels,
@@ -35,6 +36,7 @@ from runner.spec.fields import (
     Positive,
     Python,
     RelativePath,
+    Schedule,
     Seconds,
     Source,
     Text,
@@ -56,9 +58,16 @@ _FAIL_IF = re.compile(
 class Push(Section):
     """A run for each push."""
 
-    branches: Annotated[tuple[Line, ...], Listed] = Field((), description="Branches, or globs; empty: all.")
-    paths: Annotated[tuple[Line, ...], Listed] = Field(
-        (), description="Only when one of these globs changed."
+    branches: Globs = Field(
+        (),
+        description="Branches, or patterns; all, where neither these nor tags are given.",
+        examples=[["main"]],
+    )
+    tags: Globs = Field(
+        (), description="Tags, or patterns; without them no tag starts a run.", examples=[["v*"]]
+    )
+    paths: Globs = Field(
+        (), description="Only when a file that fits was changed; not asked of tags.", examples=[["src/**"]]
     )
 
 
@@ -66,7 +75,9 @@ class Comment(Section):
     """A run for a comment on a pull request."""
 
     command: Command = Field("/train", description="The first word of the comment.")
-    roles: Annotated[tuple[Role, ...], Listed] = Field(("write",), description="Who may, by role on GitHub.")
+    roles: Annotated[tuple[Role, ...], Listed] = Field(
+        ("write",), description="The least role on GitHub that may."
+    )
 
 
 class Triggers(Section):
@@ -75,6 +86,9 @@ class Triggers(Section):
     push: Push | None = Field(None, description="A push to one of the branches.")
     comment: Comment | None = Field(None, description="A comment on a pull request, such as /train lr=0.1.")
     dispatch: bool = Field(True, description="A button or an API call.")
+    schedule: Schedule = Field(
+        (), description="The clock: five fields of cron for each time, in UTC.", examples=[["0 3 * * *"]]
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -225,7 +239,9 @@ class Outputs(Section):
     logs: RelativePath = Field("logs", description="TensorBoard event files and metrics.jsonl.")
     checkpoints: RelativePath | None = Field(None, description="Where a run that is resumed looks.")
     artifact_bytes: Bytes = Field(
-        100 << 20, alias="artifact-size", description="A workflow's artifact takes files up to so much in all."
+        100 << 20,
+        alias="artifact-size",
+        description="A workflow's artifact takes files up to so much in all.",
     )
     artifact_count: Annotated[int, Field(ge=0, le=10_000)] = Field(
         200, alias="artifact-count", description="And at most so many; the rest stays in the store."
