@@ -50,7 +50,7 @@ def check(attempt: Attempt) -> None:
         case "succeeded":
             return
         case "cancelled":
-            raise Cancelled("cancelled; outputs so far are kept")
+            raise Cancelled(f"{attempt.cause or 'cancelled'}; outputs so far are kept")
         case "timeout":
             raise TimedOut(
                 attempt.cause, tip="raise the limit below `timeout:` of train.yml, or set `retry:`"

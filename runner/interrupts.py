@@ -25,6 +25,7 @@ class Watch:
     def __init__(self, store: Store, run_id: str) -> None:
         self._store, self._run_id = store, run_id
         self._how: str | None = None
+        self._why = ""
         self._breakable = False
         self._done = threading.Event()
 
@@ -33,12 +34,17 @@ class Watch:
         """None, `stop` (SIGTERM and grace) or `kill`."""
         return self._how
 
+    @property
+    def why(self) -> str:
+        """The reason for the run to end, as whoever asked gave it; `cancelled` where none is known."""
+        return self._why or "cancelled"
+
     def __enter__(self) -> Watch:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGUSR1, self._on_request)
         with contextlib.suppress(StoreError):
-            self._how = runs.cancel_requested(self._store, self._run_id)
+            self._how = self._asked()
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._thread.start()
         return self
@@ -67,14 +73,21 @@ class Watch:
     def _break(self) -> None:
         if self._breakable and self._how is not None:
             self._breakable = False
-            raise Cancelled("cancelled")
+            raise Cancelled(self.why)
 
     def _poll(self) -> None:
         while not self._done.wait(POLL_S):
             try:
-                how = runs.cancel_requested(self._store, self._run_id)
+                how = self._asked()
             except StoreError:
                 continue  # It is asked again in a moment.
             if how is not None and how != self._how and self._how != "kill":
                 self._how = how
                 os.kill(os.getpid(), signal.SIGUSR1)
+
+    def _asked(self) -> str | None:
+        """Read in this thread and kept: a signal's handler may break into a call of the store, and must not make one."""
+        how = runs.cancel_requested(self._store, self._run_id)
+        if how is not None:
+            self._why = runs.cancel_reason(self._store, self._run_id)
+        return how

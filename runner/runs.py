@@ -46,6 +46,7 @@ class State(StrEnum):
         return self in ENDS
 
 
+REASON_CHARACTERS = 300
 ENDS = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 _ORDER = tuple(State)
 
@@ -83,7 +84,10 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`run.json`: what a run is, where it stands and how it ended."""
+    """`run.json`: what a run is, where it stands and how it ended.
+
+    `isolated` is a fork's run: nothing is compared with it. `group` holds runs that go one after the other.
+    """
 
     id: str
     name: str
@@ -109,6 +113,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     model: str | None = None
     release: str | None = None
     warnings: tuple[str, ...] = ()
+    isolated: bool = False
+    group: str | None = None
 
     @property
     def attempt(self) -> int:
@@ -248,17 +254,36 @@ def listing(
             yield run
 
 
-def request_cancel(store: Store, run_id: str, *, how: str) -> None:
-    """Ask the run's supervisor to `stop` (SIGTERM and grace) or `kill` the run. Safe to repeat."""
-    store.write(key(run_id, "cancel"), how.encode())
+def request_cancel(store: Store, run_id: str, *, how: str, why: str = "") -> None:
+    """Ask the run's supervisor to `stop` (SIGTERM and grace) or `kill` the run; the run's reason then says `why`.
+
+    Safe to repeat: what was asked first stays the reason, and a `kill` is never softened.
+    """
+    asked, reason = _cancel(store, run_id)
+    how = "kill" if asked == "kill" else how
+    store.write(key(run_id, "cancel"), "\n".join((how, reason or _one_line(why))).strip().encode())
 
 
 def cancel_requested(store: Store, run_id: str) -> str | None:
     """`stop`, `kill` or None."""
+    return _cancel(store, run_id)[0]
+
+
+def cancel_reason(store: Store, run_id: str) -> str:
+    """Why the run was asked to end, such as `superseded by 2026…`; empty where nobody said."""
+    return _cancel(store, run_id)[1]
+
+
+def _cancel(store: Store, run_id: str) -> tuple[str | None, str]:
     try:
-        return store.read(key(run_id, "cancel")).decode()
+        how, _, why = store.read(key(run_id, "cancel")).decode().partition("\n")
     except NotFound:
-        return None
+        return None, ""
+    return how, why
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:REASON_CHARACTERS]
 
 
 def log_key(run_id: str, *, attempt: int, rank: int) -> str:
