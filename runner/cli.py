@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _training(commands)
     _runs(commands)
     _models(commands)
+    _github(commands)
     _keeping(commands)
     return top
 
@@ -132,6 +133,21 @@ def _models(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
         each = _command(parent, "rollback", "models:rollback", "give a stage back to the version before")
         each.add_argument("model", metavar="NAME")
         each.add_argument("stage")
+
+
+def _github(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
+    top = commands.add_parser("github", help="inside a job of GitHub Actions: answer its event")  # type: ignore[attr-defined]  # as above
+    below = top.add_subparsers(metavar="{event,send,watch}", required=True)
+    for name, summary in (
+        ("event", "do what the job's event asks for, and follow it"),
+        ("send", "say on GitHub what could not be said before"),
+        ("watch", "keep GitHub up to date on runs that were left to themselves"),
+    ):
+        made = _command(below, name, f"github:{name}", summary)
+        made.add_argument("-f", "--file", help="the path of train.yml in the repository (default: train.yml)")
+        made.add_argument("--engine", help="local (a cached venv) or docker (an image)")
+        if name == "watch":
+            made.add_argument("runs", nargs="+", metavar="RUN")
 
 
 def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as above

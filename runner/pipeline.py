@@ -76,7 +76,8 @@ def make_plan(
     secrets, releases and machines is read from there.
     """
     looking = repository.begin(folder, look)  # Git works while train.yml is read.
-    found, notes = _load(folder / train_file, folder), ()
+    found = _load(folder / train_file, folder)
+    notes: tuple[str, ...] = ()
     if asked is not None and trusted is not None:
         from runner import trust
 

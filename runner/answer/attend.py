@@ -14,10 +14,11 @@ from runner.answer.voice import Voice
 from runner.errors import EngineError
 
 if TYPE_CHECKING:
-    from runner.answer.accept import Accepted
     from runner.answer.desk import Desk
     from runner.follow import Event
     from runner.metrics import Point
+    from runner.pipeline import Workshop
+    from runner.plan import Plan
     from runner.report.facts import RunFacts
     from runner.runs import Run
 
@@ -38,17 +39,19 @@ def pause_s(running_s: float) -> float:
 class Attendance:
     """One run, followed. `step` goes on until nothing is new; then somebody else has his turn."""
 
-    def __init__(self, desk: Desk, accepted: Accepted, *, every_s: float, show: Say) -> None:
-        self._desk, self._accepted, self._show = desk, accepted, show
-        self._store = accepted.shop.store
-        self._known = knowledge.background(self._store, accepted.run_id)
-        self.voice = Voice(desk, accepted.run_id, self._known.plan, command=accepted.wish.comment)
+    def __init__(
+        self, desk: Desk, shop: Workshop, run_id: str, *, command: int | None, every_s: float, show: Say
+    ) -> None:
+        self._desk, self._shop, self.run_id, self._show = desk, shop, run_id, show
+        self._store = shop.store
+        self._known = knowledge.background(self._store, run_id)
+        self.voice = Voice(desk, run_id, self._known.plan, command=command)
         self._points: list[Point] = []
         self._run: Run | None = None
         self._told_at_s = 0.0
         self._began_s = time.monotonic()
         self._every_s, self._taken_up, self._cancelled = every_s, 0, False
-        self._streams = follow.Streams(self._store, accepted.run_id)
+        self._streams = follow.Streams(self._store, run_id)
         self._events = self._follow()
 
     @property
@@ -57,13 +60,14 @@ class Attendance:
         return self._run
 
     @property
-    def run_id(self) -> str:
-        """Its id."""
-        return self._accepted.run_id
+    def plan(self) -> Plan:
+        """What was planned."""
+        return self._known.plan
 
-    def greet(self) -> None:
-        """The check and the comment appear as soon as the run is there."""
-        self.voice.react("eyes")
+    def look(self) -> Run:
+        """Read the run as it stands, without following it. Raises RunNotFound before its supervisor made it."""
+        self._run = runs.load(self._store, self.run_id)
+        return self._run
 
     def step(self) -> bool:
         """Take what is new; returns False once the run ended.
@@ -77,7 +81,7 @@ class Attendance:
                 raise
             self._taken_up += 1
             logger.warning("%s: its supervisor died and is replaced (%s)", self.run_id, error)
-            pipeline.resume(self._accepted.shop, self._run)
+            pipeline.resume(self._shop, self._run)
             self._events = self._follow()
             return True
 
@@ -86,7 +90,7 @@ class Attendance:
             self._store,
             self.run_id,
             every_s=self._every_s,
-            supervised=lambda run: pipeline.supervised(self._accepted.shop, run),
+            supervised=lambda run: pipeline.supervised(self._shop, run),
             streams=self._streams,
         )
 

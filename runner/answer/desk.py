@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The job of a workflow that asks; `attempt` counts from 1 each time that it is run again. `id` is that of its step."""
+    """The job of a workflow that asks, `id` that of its step; `attempt` counts from 1, each time it is run again."""
 
     id: str
     attempt: int
@@ -34,7 +34,6 @@ class Options:
 
     train_file: str
     params: tuple[str, ...]
-    engine: str | None
     fresh: bool
     detach: bool
 
@@ -51,6 +50,7 @@ class Desk:
     remote: Remote
     job: Job
     options: Options
+    results: Path
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ def job(environ: Mapping[str, str]) -> Job:
     """From the variables that GitHub sets for every step."""
     server, repository = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", "")
     run_id = environ.get("GITHUB_RUN_ID", "0")
-    step = (environ.get("GITHUB_JOB", ""), environ.get("GITHUB_ACTION", ""), environ.get("INPUT_KEY", ""))
+    step = (environ.get("GITHUB_JOB", ""), environ.get("GITHUB_ACTION", ""))
     return Job(
         id="-".join((run_id, *filter(None, step))),
         attempt=int(environ.get("GITHUB_RUN_ATTEMPT") or 1),
@@ -92,10 +92,17 @@ def remote(environ: Mapping[str, str], *, token: str | None) -> Remote:
     return Remote(url=f"{here.url}.git", token=token)
 
 
-def read_lines(text: str) -> tuple[str, ...]:
-    """The lines of an input of the action, without blank ones and comments."""
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))
+def read_params(text: str) -> tuple[str, ...]:
+    """The pieces name=value of an input of the action, separated by blanks or lines, quoted as in a shell.
+
+    Raises UsageError for a quote that does not end.
+    """
+    import shlex
+
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"params: {text!r}: {error}", tip="params: lr=0.1 name='two words'") from error
 
 
 def metrics_json(values: Mapping[str, float]) -> str:
@@ -105,6 +112,7 @@ def metrics_json(values: Mapping[str, float]) -> str:
     return json.dumps({name: value for name, value in sorted(values.items()) if math.isfinite(value)})
 
 
-def artifacts_folder(home: Path, run_id: str) -> Path:
-    """Where small outputs are put for `actions/upload-artifact`."""
-    return home / "artifacts" / run_id
+def results(environ: Mapping[str, str], *, home: Path) -> Path:
+    """The folder for the report and the artifact of this job."""
+    chosen = environ.get("PUSHTRAIN_RESULTS") or environ.get("RUNNER_TEMP")
+    return Path(chosen or home / "results") / "pushtrain"

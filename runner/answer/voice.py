@@ -98,13 +98,15 @@ class Voice:
         if self._try("comments", lambda: (thread.react(self._desk.quick, command, reaction), True)):  # type: ignore[arg-type]  # one of the three
             self._keep(reaction=reaction)
 
-    def close(self) -> bool:
-        """The run ended and all of it was said; returns False where something is still due."""
-        if self._missed:
-            return False
+    @property
+    def missed(self) -> bool:
+        """Whether something could not be said since `forget_misses`."""
+        return self._missed
+
+    def close(self) -> None:
+        """The run ended and all of it was said: it leaves the outbox."""
         self._keep(closed=True)
         memory.close(self._store, self._desk.name, self._id)
-        return True
 
     def forget_misses(self) -> None:
         """Before everything is tried once more."""

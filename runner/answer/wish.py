@@ -113,7 +113,7 @@ RESERVED = ("params", "engine", "fresh")
 
 def _dispatched(inputs: Mapping[str, str], trusted: Spec) -> _Given:
     """An empty field of the form is one that was not filled in, unless the input is text without a default."""
-    from runner.answer.desk import read_lines
+    from runner.answer.desk import read_params
 
     own = {name: text for name, text in inputs.items() if name in trusted.inputs}
     ours = {name: text for name, text in inputs.items() if name in RESERVED and name not in own}
@@ -125,7 +125,7 @@ def _dispatched(inputs: Mapping[str, str], trusted: Spec) -> _Given:
         )
     lines = tuple(f"{name}={text}" for name, text in sorted(own.items()) if text)
     return _Given(
-        overrides=merged(read_lines(ours.get("params", "")), lines),
+        overrides=merged(read_params(ours.get("params", "")), lines),
         engine=ours.get("engine") or None,
         fresh=ours.get("fresh", "") == "true",
     )
@@ -133,7 +133,8 @@ def _dispatched(inputs: Mapping[str, str], trusted: Spec) -> _Given:
 
 def of_comment(desk: Desk, comment: Comment, train: Train, *, trusted: Spec, number: int) -> Wish:
     """The run that a `/train` starts: the nth line of its comment that says just this. Raises Refused."""
-    assert comment.pull is not None and trusted.on.comment is not None
+    assert comment.pull is not None
+    assert trusted.on.comment is not None
     pull = pulls.pull(desk.repository, comment.pull)
     if not pull.open:
         raise Refused("the pull request is closed", tip="reopen it, or: pushtrain run")
@@ -213,7 +214,7 @@ def _wish(
         key=f"{key}-{form}",
         asked=asked,
         overrides=merged(options.params, overrides),
-        engine=engine or options.engine,
+        engine=engine,
         fresh=fresh or options.fresh,
         trusted=trusted,
         comment=comment,

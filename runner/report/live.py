@@ -35,17 +35,18 @@ class Screen:
         """Show everything until the run ended; returns it as it ended. Blocks."""
         if not self._console.is_terminal:
             for event in events:
-                self._take(event)
+                self.take(event)
         else:
             from rich.live import Live
 
             with Live(console=self._console, refresh_per_second=8, transient=True, get_renderable=self._now):
                 for event in events:
-                    self._take(event)
+                    self.take(event)
         assert self._run is not None
         return self._run
 
-    def _take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
+        """Show one event."""
         match event:
             case Moved(run=run):
                 self._moved(run)

@@ -1,0 +1,171 @@
+"""A comment -> every command in it done, and one answer in the thread where there is something to say."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner import runs
+from runner.answer import accept as acceptance
+from runner.answer import faults, registry, wish
+from runner.answer.outcome import Outcome
+from runner.errors import GitHubError, NotFound, PushtrainError, Refused
+from runner.github import pulls, thread
+from runner.report import thread as words
+from runner.trigger import comment as comments
+
+if TYPE_CHECKING:
+    from runner.answer.accept import Accepted
+    from runner.answer.desk import Desk
+    from runner.spec import Spec
+    from runner.store import Store
+    from runner.trigger.event import Comment
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What came of one command: a run, an answer in Markdown, or both; `code` is not 0 where it failed."""
+
+    accepted: Accepted | None = None
+    answer: str = ""
+    code: int = 0
+
+
+def answer(desk: Desk, comment: Comment) -> Outcome:
+    """Do what a comment says. Safe to repeat: what it started is followed, what it said is not said again."""
+    if comment.pull is None:
+        return Outcome(notes=("a comment on an issue starts nothing; write it on a pull request",))
+    if comment.by_bot:
+        return Outcome(notes=("a comment of a bot starts nothing",))
+    if "/" not in comment.body:
+        return Outcome(notes=("there is no command in the comment",))
+    base = pulls.pull(desk.repository, comment.pull).base_branch
+    trusted = wish.trusted_spec(desk, base)
+    if trusted is None:
+        return Outcome(notes=(f"there is no {desk.options.train_file} on {base}: nothing says who may",))
+    word = trusted.on.comment.command if trusted.on.comment else "/train"
+    found = comments.commands(comment.body, word=word)
+    if not found:
+        return Outcome(notes=("there is no command in the comment",))
+    _react(desk, comment, "eyes")
+    return _spoken(desk, comment, [_do(desk, comment, *each, trusted=trusted) for each in _numbered(found)])
+
+
+def _numbered(found: tuple[comments.Command, ...]) -> list[tuple[comments.Command, int]]:
+    """Each command with how many equal ones came before it."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for command in found:
+        numbered.append((command, seen[command.line]))
+        seen[command.line] += 1
+    return numbered
+
+
+def _spoken(desk: Desk, comment: Comment, done: list[_Done]) -> Outcome:
+    answers = [each.answer for each in done if each.answer]
+    code = max((each.code for each in done), default=0)
+    accepted = tuple(each.accepted for each in done if each.accepted is not None)
+    if answers:
+        _say_once(desk, comment, words.joined(answers, to=comment.by))
+    if code or not accepted:  # Runs react when they end.
+        _react(desk, comment, "confused" if code else "rocket")
+    return Outcome(accepted=accepted, failed=code)
+
+
+def _do(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
+    """One command, its faults told in the thread. Raises GitHubDown and the like, with which nothing can be said."""
+    try:
+        if isinstance(command, comments.Help):
+            return _Done(answer=words.help_text(trusted))
+        if isinstance(command, comments.Mistake):
+            return _Done(answer=words.mistake(command.line, command.message, command.tip), code=64)
+        wish.check_person(desk, comment.by, trusted)
+        if not isinstance(command, comments.Train | comments.Status):
+            return _once(desk, comment, command, number, trusted=trusted)
+        return _obey(desk, comment, command, number, trusted=trusted)
+    except GitHubError:
+        raise
+    except PushtrainError as error:
+        say = words.refused if isinstance(error, Refused) else words.mistake
+        return _Done(answer=say(command.line, str(error), error.tip), code=error.exit_code)
+
+
+def _once(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
+    """What must not happen again when the comment is edited: by then other runs go on, and others were promoted."""
+    key = f"github/{desk.name}/said/{comment.id}-{_digest(f'{command.line}/{number}')}-done"
+    store = desk.shop.store
+    if _is_there(store, key):
+        return _Done()
+    done = _obey(desk, comment, command, number, trusted=trusted)
+    store.write(key, b"")
+    return done
+
+
+def _obey(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
+    assert comment.pull is not None
+    match command:
+        case comments.Train():
+            return _train(desk, comment, command, number, trusted=trusted)
+        case comments.Cancel():
+            return _cancel(desk, comment)
+        case comments.Status():
+            return _Done(
+                answer=words.status(acceptance.of_pull(desk.shop.store, desk.name, comment.pull), desk.place)
+            )
+        case comments.Promote():
+            promotion = registry.promote(desk, command, by=comment.by)
+            return _Done(answer=words.promoted(promotion, desk.place))
+    raise AssertionError(command)
+
+
+def _train(desk: Desk, comment: Comment, train: comments.Train, number: int, *, trusted: Spec) -> _Done:
+    wanted = wish.of_comment(desk, comment, train, trusted=trusted, number=number)
+    try:
+        accepted = acceptance.accept(desk, wanted)
+    except (GitHubError, Refused):
+        raise
+    except PushtrainError as error:
+        faults.tell(desk, str(wanted.asked.commit), error)
+        raise
+    return _Done(accepted=accepted)
+
+
+def _cancel(desk: Desk, comment: Comment) -> _Done:
+    assert comment.pull is not None
+    store = desk.shop.store
+    going = [each for each in acceptance.of_pull(store, desk.name, comment.pull) if not each.state.ended]
+    for run in going:
+        runs.request_cancel(store, run.id, how="stop", why=f"cancelled by {comment.by} on the pull request")
+    return _Done(answer=words.cancelled(going, desk.place))
+
+
+def _say_once(desk: Desk, comment: Comment, body: str) -> None:
+    """Post the answer, unless an earlier attempt of this job, or of the comment as it was, said just this."""
+    key = f"github/{desk.name}/said/{comment.id}-{_digest(body)}"
+    if _is_there(desk.shop.store, key):
+        return
+    assert comment.pull is not None
+    pull = comment.pull
+    if desk.features.use("comments", lambda: thread.write(desk.repository, pull, body)):
+        desk.shop.store.write(key, b"")
+
+
+def _is_there(store: Store, key: str) -> bool:
+    try:
+        store.read(key)
+    except NotFound:
+        return False
+    return True
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _react(desk: Desk, comment: Comment, reaction: str) -> None:
+    desk.features.use("comments", lambda: thread.react(desk.repository, comment.id, reaction))  # type: ignore[arg-type]  # one of three

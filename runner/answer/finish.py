@@ -1,0 +1,119 @@
+"""A run that ended -> its model published, its last word on GitHub, the job's summary, artifact and outputs."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.answer import artifacts, registry
+from runner.answer.desk import metrics_json
+from runner.errors import GitHubError, ModelError, StoreError
+from runner.report import job as job_text
+from runner.runs import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runner.answer.attend import Attendance
+    from runner.answer.desk import Desk
+    from runner.report.facts import RunFacts
+
+logger = logging.getLogger(__name__)
+
+REACTIONS = {State.SUCCEEDED: "rocket", State.FAILED: "confused", State.CANCELLED: "confused"}
+LAST_WORD_TIMES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """How one run ended, with what was reported of it."""
+
+    facts: RunFacts
+    report: str
+    artifacts: Path
+
+
+def close(desk: Desk, attendance: Attendance) -> Closed:
+    """Say the last word, and lay out what the job shows. Safe to repeat; what fails on GitHub stays due."""
+    facts = last_word(desk, attendance)
+    report = job_text.summary(facts)
+    folder = desk.results / facts.run.id
+    try:
+        artifacts.put(desk.shop.store, facts.files, folder, facts.plan.artifacts, report=report)
+    except (StoreError, OSError) as error:
+        logger.warning("the job's artifact is not whole: %s", error)
+    return Closed(facts=facts, report=report, artifacts=folder)
+
+
+def last_word(desk: Desk, attendance: Attendance) -> RunFacts:
+    """Publish the model, then close check, comment and reaction. Safe to repeat; what fails stays in the outbox."""
+    pending, notes = _publish(desk, attendance)
+    facts = attendance.facts(notes=notes)
+    for _ in range(LAST_WORD_TIMES):
+        attendance.voice.forget_misses()
+        attendance.tell(notes=notes)
+        attendance.voice.react(REACTIONS[facts.run.state])
+        if not attendance.voice.missed:
+            break
+    if not pending and not attendance.voice.missed:
+        attendance.voice.close()
+    return facts
+
+
+def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, Sequence[str]]:
+    """Put the model into a release. Returns whether that is to be tried again later, and what is to be said of it."""
+    run = attendance.run
+    assert run is not None
+    if run.state is not State.SUCCEEDED or run.release is None or attendance.voice.release_url:
+        return False, ()
+    try:
+        url = desk.features.use("releases", lambda: registry.publish(desk, run, attendance.plan))
+    except (GitHubError, StoreError) as error:
+        logger.warning("%s is not published yet: %s", run.release, error)
+        return True, (
+            f"{run.release} is in the store and not on GitHub yet: the next job tries again ({error})",
+        )
+    except ModelError as error:
+        logger.warning("%s is not published: %s", run.release, error)
+        return False, (f"{run.release} is in the store and not on GitHub: {error}",)
+    if url is not None:
+        attendance.voice.published(url)
+    return False, ()
+
+
+def outputs(closed: Sequence[Closed]) -> dict[str, str]:
+    """The outputs of the action: those of its last run."""
+    if not closed:
+        return {}
+    last = closed[-1]
+    run = last.facts.run
+    return {
+        "run-id": run.id,
+        "state": str(run.state),
+        "metrics": metrics_json({name: series.last for name, series in last.facts.series.items()}),
+        "model": run.release or "",
+        "report": str(last.artifacts / "report.md"),
+        "artifacts": str(last.artifacts),
+    }
+
+
+def write_outputs(environ: Mapping[str, str], values: Mapping[str, str]) -> None:
+    """Append to GITHUB_OUTPUT; a value cannot end its own block, since nobody can guess the word that does."""
+    path = environ.get("GITHUB_OUTPUT")
+    if not path:
+        return
+    with Path(path).open("a", encoding="utf-8") as file:
+        for name, value in values.items():
+            word = f"end-{secrets.token_hex(16)}"
+            file.write(f"{name}<<{word}\n{value}\n{word}\n")
+
+
+def write_summary(environ: Mapping[str, str], texts: Sequence[str]) -> None:
+    """Append to the summary of the step."""
+    path = environ.get("GITHUB_STEP_SUMMARY")
+    if path and texts:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write("\n\n".join(texts) + "\n")

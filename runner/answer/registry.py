@@ -1,0 +1,82 @@
+"""Models of runs -> releases and stages on GitHub, and in the store of runs so that both agree."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+from runner import models
+from runner.errors import GitHubError, ModelError
+from runner.models import provenance
+from runner.models.shelf import StoreShelf
+from runner.publish import github as releases
+from runner.publish.shelf import GitHubShelf
+
+if TYPE_CHECKING:
+    from runner.answer.desk import Desk
+    from runner.models import Promotion
+    from runner.plan import Plan
+    from runner.runs import Run
+    from runner.trigger.comment import Promote
+
+logger = logging.getLogger(__name__)
+
+
+def latest_published(desk: Desk, model: str) -> str | None:
+    """The newest version that the repository has of a model, so that the next one counts on from it."""
+    try:
+        return releases.latest(desk.repository, model)
+    except GitHubError as error:
+        logger.warning("which versions of %s are on GitHub cannot be told: %s", model, error)
+        return None
+
+
+def publish(desk: Desk, run: Run, plan: Plan) -> str:
+    """Put the run's version into a release, signed; returns its page. Safe to repeat.
+
+    Raises GitHubError, StoreError or ModelError.
+    """
+    store = desk.shop.store
+    shelf = StoreShelf(store)
+    version = models.find(shelf, str(run.release))
+    origin = _origin(desk, run, plan)
+    return releases.publish(desk.repository, store, version, origin=origin, environ=os.environ)
+
+
+def _origin(desk: Desk, run: Run, plan: Plan) -> provenance.Origin:
+    ended = run.stages[-1].started_at_s if run.state.ended else None
+    ref = f"refs/heads/{plan.asked.branch}" if plan.asked.branch else None
+    origin = provenance.Origin(
+        repository=desk.place.url,
+        ref=f"refs/tags/{plan.asked.tag}" if plan.asked.tag else ref,
+        train_file=desk.options.train_file,
+        trigger=plan.asked.trigger,
+        by=plan.asked.by,
+        engine=run.engine,
+        job_url=desk.place.job_url,
+        started_at_s=run.created_at_s,
+        finished_at_s=ended,
+    )
+    return provenance.on_github(origin, os.environ)
+
+
+def promote(desk: Desk, wish: Promote, *, by: str) -> Promotion:
+    """Give a stage to a version on GitHub, and in the store where that has the version too. Safe to repeat.
+
+    Raises ModelError where there is no such version, GitHubDenied where the token may not.
+    """
+    published = GitHubShelf(desk.repository, store=desk.shop.store)
+    promotion = _promote(published, wish, by=by)
+    kept = StoreShelf(desk.shop.store)
+    if wish.version in kept.numbers(wish.model):
+        try:
+            _promote(kept, wish, by=by)
+        except ModelError as error:
+            logger.warning("the store's own registry was not told: %s", error)
+    return promotion
+
+
+def _promote(shelf: models.Shelf, wish: Promote, *, by: str) -> Promotion:
+    return models.promote(shelf, wish.model, wish.version, wish.stage, by=by, at_s=time.time(), expected=None)

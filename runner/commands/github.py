@@ -1,0 +1,234 @@
+"""`pushtrain github event | send | status`: what a job of GitHub Actions runs, and what is left to say."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from runner.commands.shop import console, follow_every_s, workshop
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from runner.answer.accept import Accepted
+    from runner.answer.attend import Attendance
+    from runner.answer.desk import Desk, Options
+    from runner.answer.finish import Closed
+    from runner.answer.outcome import Outcome
+
+logger = logging.getLogger(__name__)
+
+
+def event(asked: argparse.Namespace) -> int:
+    """Answer the event of this job, follow what it started, and return the training's exit code."""
+    from runner import trigger
+    from runner.answer import events, outbox
+
+    _undumpable()
+    logging.getLogger("runner").setLevel(logging.INFO)
+    happened = trigger.read(os.environ)
+    desk = _desk(asked)
+    outbox.send(desk)
+    if wanted := os.environ.get("PUSHTRAIN_INPUT_PROMOTE"):
+        return _promote(desk, wanted, os.environ.get("PUSHTRAIN_INPUT_STAGE", ""))
+    outcome = events.answer(desk, happened)
+    for note in outcome.notes:
+        print(note)
+    if desk.options.detach:
+        return _detach(desk, outcome)
+    return _attend(desk, outcome)
+
+
+def send(asked: argparse.Namespace) -> int:
+    """Say what could not be said to GitHub before."""
+    from runner.answer import outbox
+
+    desk = _desk(asked)
+    left = outbox.send(desk)
+    for run_id in left:
+        print(f"{run_id}: still something to say")
+    return 79 if left else 0
+
+
+def _attend(desk: Desk, outcome: Outcome) -> int:
+    from runner.answer import attend, finish
+
+    stop = _Stop()
+    attendances = [_attendance(desk, each) for each in outcome.accepted]
+    with _quiet_commands():
+        attend.attend(attendances, stopped=lambda: stop.how)
+    closed = [
+        finish.close(desk, each) for each in attendances if each.run is not None and each.run.state.ended
+    ]
+    finish.write_outputs(os.environ, finish.outputs(closed))
+    finish.write_summary(os.environ, [*(each.report for each in closed), *outcome.notes])
+    return max([outcome.failed, *map(_code, closed), *(72 for e in attendances if not _ended(e))], default=0)
+
+
+def _ended(attendance: Attendance) -> bool:
+    return attendance.run is not None and attendance.run.state.ended
+
+
+def _code(closed: Closed) -> int:
+    run = closed.facts.run
+    print(f"{run.id} {run.state}" + (f": {run.reason}" if run.reason else ""))
+    if run.tip:
+        print(f"  tip: {run.tip}")
+    return run.exit_code or 0
+
+
+def _attendance(desk: Desk, accepted: Accepted) -> Attendance:
+    from runner import pipeline
+    from runner.answer.attend import Attendance
+    from runner.report.live import Screen
+
+    shop = accepted.shop
+    plan = pipeline.plan_of(shop.store, accepted.run_id)
+    screen = Screen(console(), primary=plan.gate.primary)
+    print(f"run {accepted.run_id}" + (", which was there already" if accepted.found else ""))
+    return Attendance(
+        desk,
+        shop,
+        accepted.run_id,
+        command=accepted.wish.comment,
+        every_s=follow_every_s(shop.store_uri),
+        show=screen.take,
+    )
+
+
+def watch(asked: argparse.Namespace) -> int:
+    """Keep GitHub up to date on runs until they ended, and say what is due. Blocks; may be killed and begun again."""
+    from runner.answer import attend, finish, outbox, said
+
+    _undumpable()
+    desk = _desk(asked)
+    attendances = []
+    for run_id in asked.runs:
+        known = said.load(desk.shop.store, run_id)
+        attendances.append(outbox.silent(desk, desk.shop, run_id, command=known.command if known else None))
+    attend.attend(attendances, stopped=lambda: None)
+    for each in attendances:
+        if _ended(each):
+            finish.last_word(desk, each)
+    return 79 if outbox.send(desk) else 0
+
+
+def _promote(desk: Desk, wanted: str, stage: str) -> int:
+    """The button of the workflow promote.yml: whoever may press it may write to the repository."""
+    from runner.answer import registry
+    from runner.errors import UsageError
+    from runner.trigger.comment import Promote, commands
+
+    line = f"/promote {wanted} {stage}"
+    found = commands(line)
+    if len(found) != 1 or not isinstance(found[0], Promote):
+        raise UsageError(
+            f"{wanted!r} {stage!r}: expected NAME@VERSION and a stage", tip="digits@1.2.0 production"
+        )
+    promotion = registry.promote(desk, found[0], by=os.environ.get("GITHUB_ACTOR", ""))
+    print(f"{promotion.tag}: {promotion.name}@{promotion.version} is {promotion.stage}")
+    return 0
+
+
+def _detach(desk: Desk, outcome: Outcome) -> int:
+    """Leave the runs to themselves: a watcher says the rest if the token outlives the job, else the next job."""
+    from runner.answer import finish, outbox
+
+    for each in outcome.accepted:
+        print(f"run {each.run_id}: follow it with: pushtrain logs -f {each.run_id}")
+        outbox.announce(desk, each)
+    if outcome.accepted:
+        last = outcome.accepted[-1].run_id
+        finish.write_outputs(os.environ, {"run-id": last, "state": "queued"})
+        if desk.repository.outlives_job:
+            outbox.leave_watcher(desk, [each.run_id for each in outcome.accepted])
+        else:
+            print(
+                "the job's token ends with the job: what the run comes to is said by the next job, or by"
+                " pushtrain github send; the token of a GitHub App says it at once"
+            )
+    finish.write_summary(os.environ, outcome.notes)
+    return outcome.failed
+
+
+class _Stop:
+    """GitHub ends a job by SIGINT, by SIGTERM 7.5 s later, and kills it 2.5 s after that: all one wish."""
+
+    def __init__(self) -> None:
+        self.how: str | None = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._heard)
+
+    def _heard(self, *_: object) -> None:
+        if self.how is None:
+            print("\nthe job is cancelled: the run gets its grace, and its outputs are kept", file=sys.stderr)
+        self.how = "stop"
+
+
+@contextmanager
+def _quiet_commands() -> Iterator[None]:
+    """What the training prints is no command to GitHub's runner: `::error::`, `::set-output::` and the like.
+
+    https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#stopping-and-starting-workflow-commands
+    """
+    word = secrets.token_hex(16)
+    active = os.environ.get("GITHUB_ACTIONS") == "true"
+    if active:
+        print(f"::stop-commands::{word}", flush=True)
+    try:
+        yield
+    finally:
+        if active:
+            sys.stdout.flush()
+            print(f"\n::{word}::", flush=True)
+
+
+def _undumpable() -> None:
+    """Keep other processes of this user, such as a training, from reading our memory and environment (tokens)."""
+    import ctypes
+
+    pr_set_dumpable = 4  # prctl(2)
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_dumpable, 0, 0, 0, 0)
+
+
+def _desk(asked: argparse.Namespace) -> Desk:
+    from runner.answer import desk as desks
+    from runner.github import client
+    from runner.github.features import Features
+
+    environ = os.environ
+    shop = workshop(asked)
+    here = desks.place(environ)
+    auth = client.auth_from(environ)
+    api_url = environ.get("GITHUB_API_URL", "https://api.github.com")
+    cache = shop.home / "cache" / "github"
+    repository = client.connect(api_url=api_url, repository=here.repository, auth=auth, cache=cache)
+    return desks.Desk(
+        shop=shop,
+        repository=repository,
+        quick=repository.impatient(),
+        features=Features(),
+        place=here,
+        remote=desks.remote(environ, token=repository.token()),
+        job=desks.job(environ),
+        options=_options(asked),
+        results=desks.results(environ, home=shop.home),
+    )
+
+
+def _options(asked: argparse.Namespace) -> Options:
+    from runner.answer.desk import Options, read_params
+
+    environ = os.environ
+    return Options(
+        train_file=asked.file or environ.get("PUSHTRAIN_INPUT_TRAIN_FILE") or "train.yml",
+        params=read_params(environ.get("PUSHTRAIN_INPUT_PARAMS", "")),
+        fresh=environ.get("PUSHTRAIN_INPUT_FRESH") == "true",
+        detach=environ.get("PUSHTRAIN_INPUT_DETACH") == "true",
+    )
