@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_RUNS = 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
@@ -89,9 +91,10 @@ def _plan(desk: Desk, shop: Workshop, wish: Wish, folder: Path) -> pipeline.Plan
 
 
 def of_pull(store: Store, repository: str, pull: int) -> list[Run]:
-    """The runs of a pull request, newest first."""
+    """The latest runs of a pull request, newest first."""
     found = []
-    for run_id in sorted(store.children(f"github/{repository}/pulls/{pull}/runs"), reverse=True):
+    known = sorted(store.children(f"github/{repository}/pulls/{pull}/runs"), reverse=True)
+    for run_id in known[:MOST_RUNS]:
         try:
             found.append(runs.load(store, run_id))
         except RunNotFound:  # its supervisor has not made it yet

@@ -185,6 +185,7 @@ def attend(attendances: Sequence[Attendance], *, stopped: Callable[[], str | Non
                 goes_on = each.step()
             except EngineError as error:
                 logger.error("%s", error)
+                each.tell(notes=(f"{error}; {error.tip}",))
                 goes_on = False
             if not goes_on:
                 waiting.remove(each)
