@@ -1,0 +1,300 @@
+"""Who we are on GitHub, and a repository as we see it -> requests and their answers."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from runner.errors import GitHubAbsent, GitHubError, UsageError
+from runner.github.patience import OutOfPatience, back_off_s
+from runner.github.refusals import Call, Unsure
+
+if TYPE_CHECKING:
+    from runner.github.line import Line
+    from runner.github.patience import Clock
+
+PATIENCE_S = 900.0
+"""How long a call may wait in all where nothing else waits for it."""
+
+IMPATIENCE_S = 20.0
+"""How long it may wait while a run goes on."""
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """A token that is given: that of a job, a fine-grained or a classic one."""
+
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """A GitHub App: its installation on the repository (found where None) gives tokens of an hour, renewed."""
+
+    id: str
+    private_key: str = field(repr=False)
+    installation: int | None = None
+
+
+Auth = Token | App
+
+
+def auth_from(environ: Mapping[str, str]) -> Auth:
+    """Returns who we are by the environment: a GitHub App, then PUSHTRAIN_TOKEN, then GITHUB_TOKEN.
+
+    Raises UsageError where nothing is given, or half of it.
+    """
+    app_id = environ.get("PUSHTRAIN_APP_ID", "").strip()
+    # A key in one line, as some secret stores give it.
+    key = environ.get("PUSHTRAIN_APP_PRIVATE_KEY", "").strip().replace("\\n", "\n")
+    if bool(app_id) != bool(key):
+        missing = "PUSHTRAIN_APP_PRIVATE_KEY" if app_id else "PUSHTRAIN_APP_ID"
+        raise UsageError(f"{missing} is missing", tip="a GitHub App needs its id and its private key")
+    if app_id:
+        return App(id=app_id, private_key=key, installation=_installation(environ))
+    for name in ("PUSHTRAIN_TOKEN", "GITHUB_TOKEN"):
+        value = environ.get(name, "").strip()
+        if value and not re.fullmatch(r"[!-~]+", value):
+            raise UsageError(f"{name} is no token: it has characters that no token has")
+        if value:
+            return Token(value=value)
+    raise UsageError(
+        "there is no token for GitHub", tip="set GITHUB_TOKEN: ${{ github.token }} in the workflow"
+    )
+
+
+def _installation(environ: Mapping[str, str]) -> int | None:
+    number = environ.get("PUSHTRAIN_APP_INSTALLATION", "").strip()
+    if number and not number.isdigit():
+        raise UsageError("PUSHTRAIN_APP_INSTALLATION is no number", tip="leave it out: it is found")
+    return int(number) if number else None
+
+
+class Repository:
+    """One repository as our token sees it. Of one thread; makes no request until asked for something.
+
+    Every method raises GitHubDown, GitHubDenied, GitHubAbsent or another GitHubError, and none of another library.
+    """
+
+    def __init__(self, name: str, *, line: Line, patience_s: float) -> None:
+        self.name = name
+        self.patience_s = patience_s
+        self._line = line
+
+    @property
+    def api_url(self) -> str:
+        """The API's address, such as https://api.github.com."""
+        return self._line.api_url
+
+    @property
+    def calls(self) -> int:
+        """The requests sent so far by this and all its views, retries included."""
+        return self._line.calls
+
+    @property
+    def line(self) -> Line:
+        """The connection, for what is no JSON."""
+        return self._line
+
+    def impatient(self, patience_s: float = IMPATIENCE_S) -> Repository:
+        """Returns a view on the same connection whose calls wait no longer than that."""
+        return Repository(self.name, line=self._line, patience_s=patience_s)
+
+    def close(self) -> None:
+        """Closes the connections; safe to repeat."""
+        self._line.close()
+
+    def __enter__(self) -> Repository:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def get(self, call: Call, path: str, kind: type[Kind], **parameters: str | int) -> Kind:
+        """Returns what GitHub says of `path` (below the repository; from the root where it starts with /)."""
+        return self._send(call, "GET", path, kind, parameters=parameters)
+
+    def find(self, call: Call, path: str, kind: type[Kind], **parameters: str | int) -> Kind | None:
+        """Returns the same as `get`, and None where there is no such thing."""
+        with suppress(GitHubAbsent):
+            return self.get(call, path, kind, **parameters)
+        return None
+
+    def pages(
+        self, call: Call, path: str, kind: type[Kind], *, key: str = "", **parameters: str | int
+    ) -> Iterator[Kind]:
+        """Yields the items of a list, page by page; `key` names the list where it is within an object.
+
+        Most lists come by 30 unless `per_page` says 100, and some know no such parameter.
+        """
+        where: str | None = self._path(path)
+        how: Mapping[str, str | int] = parameters
+        while where is not None:
+            with self._line.patience.call(self.patience_s):
+                answer = self._line.send(call, "GET", where, parameters=how)
+            items = answer.content.get(key) if key and isinstance(answer.content, dict) else answer.content
+            yield from convert(call, items, list[kind])  # type: ignore[valid-type]
+            where, how = next_page(answer.headers), {}
+
+    def change(self, call: Call, path: str, body: Mapping[str, Any], kind: type[Kind]) -> Kind:
+        """Makes a thing be as `body` says; safe to repeat."""
+        return self._send(call, "PATCH", path, kind, body=body)
+
+    def delete(self, call: Call, path: str) -> None:
+        """Removes a thing, or finds that it is gone; safe to repeat."""
+        with suppress(GitHubAbsent):
+            self._send(call, "DELETE", path, object)
+
+    def say(self, call: Call, path: str, body: Mapping[str, Any], kind: type[Kind]) -> Kind:
+        """POSTs what makes nothing twice, however often it is sent."""
+        return self._send(call, "POST", path, kind, body=body, again=True)
+
+    def create(
+        self,
+        call: Call,
+        path: str,
+        body: Mapping[str, Any],
+        kind: type[Kind],
+        *,
+        look: Callable[[], Kind | None],
+    ) -> Kind:
+        """POSTs what would make a second thing if it were sent twice; returns what was made.
+
+        Where it is not known whether GitHub did it, `look` says what is there, and only if that is nothing it is
+        sent again. So one call makes one thing; a second call makes a second.
+        """
+        return self.once(lambda: self._send(call, "POST", path, kind, body=body, again=False), look=look)
+
+    def append(
+        self,
+        call: Call,
+        path: str,
+        body: Mapping[str, Any],
+        kind: type[Kind],
+        *,
+        look: Callable[[], Kind | None],
+    ) -> Kind:
+        """PATCHes what would add a second time if it were sent twice; see `create`."""
+        return self.once(lambda: self._send(call, "PATCH", path, kind, body=body, again=False), look=look)
+
+    def once(self, act: Callable[[], Kind], *, look: Callable[[], Kind | None]) -> Kind:
+        """Returns what `act` makes, or what `look` finds after an `act` of which nobody knows what came of it."""
+        failures = 0
+        with self._line.patience.call(self.patience_s):
+            while True:
+                try:
+                    return act()
+                except Unsure as error:
+                    failures += 1
+                    self.pause(back_off_s(failures), error)
+                found = look()
+                if found is not None:
+                    return found
+
+    def pause(self, wait_s: float, error: GitHubError) -> None:
+        """Waits before the next try, or raises `error` where that would end too late."""
+        try:
+            self._line.patience.pause(wait_s)
+        except OutOfPatience:
+            raise error from None
+
+    def _send(
+        self,
+        call: Call,
+        verb: str,
+        path: str,
+        kind: type[Kind],
+        *,
+        parameters: Mapping[str, str | int] | None = None,
+        body: Mapping[str, Any] | None = None,
+        again: bool = True,
+    ) -> Kind:
+        with self._line.patience.call(self.patience_s):
+            answer = self._line.send(
+                call, verb, self._path(path), parameters=parameters, body=body, again=again
+            )
+        return convert(call, answer.content, kind)
+
+    def _path(self, path: str) -> str:
+        if path.startswith(("/", "http")):
+            return path
+        return f"/repos/{self.name}/{path}".rstrip("/")
+
+
+def connect(
+    *,
+    api_url: str,
+    repository: str,
+    auth: Auth,
+    cache: Path | None,
+    patience_s: float = PATIENCE_S,
+    clock: Clock = time,
+) -> Repository:
+    """Returns the repository OWNER/NAME at an API such as https://api.github.com; makes no request.
+
+    `cache` is a folder for answers, which are always asked for again by their ETag; None keeps none. A call waits
+    `patience_s` in all, for limits to be lifted and faults to pass. Raises UsageError for an address or a name
+    that cannot be right.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
+        raise UsageError(f"{repository!r} is no repository", tip="write it as OWNER/NAME")
+    _check_address(api_url)
+    from runner.github.line import Line
+
+    line = Line(api_url=api_url.rstrip("/"), repository=repository, auth=auth, cache=cache, clock=clock)
+    return Repository(repository, line=line, patience_s=patience_s)
+
+
+def _check_address(api_url: str) -> None:
+    parts = urlsplit(api_url)
+    if parts.scheme == "https" and parts.hostname:
+        return
+    if parts.scheme == "http" and is_loopback(parts.hostname or ""):
+        return
+    raise UsageError(
+        f"{api_url!r} is no address of GitHub's API: the token would be sent in the clear",
+        tip="use https://api.github.com, or https://HOST/api/v3 of a GitHub Enterprise server",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host is this machine, by its address or the name localhost."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def part(text: str | int) -> str:
+    """Returns the text as one part of a path; `/` is escaped as well."""
+    return quote(str(text), safe="")
+
+
+def convert(call: Call, content: Any, kind: type[Kind]) -> Kind:
+    """Returns an answer's content as `kind`; raises GitHubError where it is something else."""
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise GitHubError(
+            f"GitHub did not {call.doing} as documented: {error}",
+            tip="is the address that of GitHub's API? See GITHUB_API_URL",
+        ) from error
+
+
+def next_page(headers: Mapping[str, str]) -> str | None:
+    """Returns the address of the next page, from the header `link`; None on the last one."""
+    for each in headers.get("link", "").split(","):
+        found = re.fullmatch(r'\s*<([^>]+)>\s*;.*\brel="next".*', each)
+        if found:
+            return found[1]
+    return None
