@@ -60,7 +60,7 @@ def _command(commands: Commands, name: str, target: str, summary: str) -> argpar
 
 def _training(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
     for name, target, summary in (
-        ("init", "setup:init", "write a commented train.yml after a look at the repository"),
+        ("init", "init:init", "write a commented train.yml after a look at the repository"),
         ("check", "run:check", "check a train.yml: every fault at once, with its line"),
         ("plan", "run:plan", "print what a run would do; nothing is touched"),
         ("run", "run:run", "train: prepare, run, follow, keep the outputs, register the model"),
@@ -69,7 +69,9 @@ def _training(commands: Commands) -> None:  # type: ignore[valid-type]  # as abo
         made.add_argument(
             "folder", nargs="?", default=".", help="the folder of train.yml (default: this one)"
         )
-        if name != "init":
+        if name == "init":
+            _wiring(made)
+        else:
             made.add_argument("-f", "--file", default="train.yml", help="another name for train.yml")
         if name in ("plan", "run"):
             made.add_argument(
@@ -83,6 +85,18 @@ def _training(commands: Commands) -> None:  # type: ignore[valid-type]  # as abo
             made.add_argument("-d", "--detach", action="store_true", help="start the run and return at once")
     made = _run_command(commands, "resume", "run:resume", "take up a run whose supervisor died")
     made.add_argument("-d", "--detach", action="store_true", help="start its supervisor and return at once")
+
+
+def _wiring(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--github", action="store_true", help="write the workflows that start it on GitHub, too"
+    )
+    made.add_argument(
+        "--check", action="store_true", help="only tell whether they fit train.yml (exit code 65)"
+    )
+    made.add_argument("--force", action="store_true", help="write them anew, whatever was changed by hand")
+    made.add_argument("--action", metavar="OWNER/REPO@REF", help="the action that they use")
+    made.add_argument("--runs-on", metavar="LABELS", help="the runner's labels (default: self-hosted)")
 
 
 def _run_command(commands: Commands, name: str, target: str, summary: str) -> argparse.ArgumentParser:  # type: ignore[valid-type]  # as above
@@ -113,7 +127,7 @@ def _runs(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
 
 def _models(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
     made = _command(commands, "models", "models:listing", "list registered models; show or download one")
-    below = made.add_subparsers(metavar="{show,download}")
+    below = made.add_subparsers(metavar="{show,download,promote,rollback,verify,keygen}")
     for name, summary in (
         ("show", "files, lineage and stages"),
         ("download", "copy its files here, verified"),
@@ -133,6 +147,27 @@ def _models(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
         each = _command(parent, "rollback", "models:rollback", "give a stage back to the version before")
         each.add_argument("model", metavar="NAME")
         each.add_argument("stage")
+    _signatures(below)
+
+
+def _signatures(below: Commands) -> None:  # type: ignore[valid-type]  # as above
+    made = _command(below, "verify", "verify:verify", "compare its files with the signed statement, offline")
+    made.add_argument("model", metavar="NAME[@VERSION|#STAGE]")
+    made.add_argument("folder", nargs="?", help="where its files lie (default: downloaded, and thrown away)")
+    made.add_argument("--key", metavar="FILE", help="the public key of whoever may have signed it")
+    made.add_argument(
+        "--identity", help="who may have signed it through Sigstore: a workflow's URL, an address"
+    )
+    made.add_argument(
+        "--issuer", metavar="URL", help="who vouches for the identity (default: GitHub Actions)"
+    )
+    made.add_argument("--repository", metavar="OWNER/NAME", help="any workflow of it may have signed it")
+    made.add_argument("--statement", metavar="FILE", help="the statement, where it lies here already")
+    made.add_argument("--unsigned-ok", action="store_true", help="be content with what the registry says")
+    made = _command(below, "keygen", "verify:keygen", "make a pair of keys to sign models with")
+    made.add_argument(
+        "file", nargs="?", default="pushtrain.key", help="the private one (default: pushtrain.key)"
+    )
 
 
 def _github(commands: Commands) -> None:  # type: ignore[valid-type]  # as above

@@ -43,14 +43,18 @@ class Draft:
     notes: tuple[str, ...]
 
 
-def draft(folder: Path) -> Draft:
-    """A starter file for the repository in `folder`; nothing is run and nothing is written."""
+def draft(folder: Path, *, branch: str | None = None) -> Draft:
+    """A starter file for the repository in `folder`; nothing is run and nothing is written.
+
+    With `branch`, GitHub starts a training for each push to it, for comments and by its form.
+    """
     notes: list[str] = []
     entrypoint = _entrypoint(folder, notes)
     read = _script(folder / entrypoint, notes)
     library = next((name for name in _FRAMEWORKS if name in read.imports), "")
     sections = (
         ["# yaml-language-server: $schema=train.schema.json", f"name: {_name(folder)}"],
+        *([_triggers(branch)] if branch is not None else []),
         _inputs(read, notes),
         _environment(folder, read, notes),
         [
@@ -61,6 +65,15 @@ def draft(folder: Path) -> Draft:
     )
     lines = [line for section in sections for line in [*section, ""]]
     return Draft(train_yml="\n".join(lines[:-1]) + "\n", notes=tuple(notes))
+
+
+def _triggers(branch: str) -> list[str]:
+    return [
+        "on:    # what starts a training on GitHub",
+        f"  push: {{branches: [{_scalar(branch)}]}}",
+        "  comment: {command: /train, roles: [write]}    # in a pull request, by those who may write",
+        "  dispatch: true",
+    ]
 
 
 def _name(folder: Path) -> str:

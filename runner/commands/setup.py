@@ -1,4 +1,4 @@
-"""`pushtrain init | data | schema`: what comes before a run."""
+"""`pushtrain data | schema`: what comes before a run."""
 
 from __future__ import annotations
 
@@ -12,29 +12,6 @@ from runner.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
-
-
-def init(asked: argparse.Namespace) -> int:
-    """Write train.yml and its schema into a folder that has none."""
-    from runner import schema, starter
-
-    folder = Path(asked.folder)
-    target = folder / "train.yml"
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder", tip="pushtrain init FOLDER")
-    if target.exists():
-        raise UsageError(f"{target} is there already", tip=f"pushtrain check {asked.folder}")
-    draft = starter.draft(folder)
-    try:
-        target.write_text(draft.train_yml)
-        (folder / "train.schema.json").write_text(json.dumps(schema.generate(), indent=2) + "\n")
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror}", tip=f"ls -ld {folder}") from error
-    print(f"wrote {target}, and train.schema.json beside it for editors")
-    for note in draft.notes:
-        print(f"  {note}")
-    print(f"next: pushtrain plan {asked.folder}")
-    return 0
 
 
 def schema(_: argparse.Namespace) -> int:
