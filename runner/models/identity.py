@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.models.signatures import signer
+
 if TYPE_CHECKING:
     from sigstore.models import ClientTrustConfig
 
@@ -32,10 +34,10 @@ def main() -> int:
         message = f"the repository is {visibility}, and the public log would tell its name"
         return _say(f"{message}; set PUSHTRAIN_SIGSTORE=public to sign all the same", code=1)
     token = IdentityToken(raw)
-    with SigningContext.from_trust_config(trust(instance)).signer(token) as signer:
-        bundle = signer.sign_dsse(statement)
+    with SigningContext.from_trust_config(trust(instance)).signer(token) as signing:
+        bundle = signing.sign_dsse(statement)
     sys.stdout.buffer.write(bundle.to_json().encode())
-    return _say(token.identity, code=0)
+    return _say(signer(bundle.signing_certificate), code=0)
 
 
 def _say(line: str, *, code: int) -> int:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -43,6 +44,8 @@ NAMES = tuple(_NAMES.values())
 """Every name that a statement is given as a file."""
 
 DEADLINE_S = 60.0
+
+_EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|ExpiredIdentity|ExpiredCertificate)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +119,11 @@ def _by_identity(statement: bytes, environ: Mapping[str, str], deadline_s: float
 
 
 def _last_line(output: bytes) -> str:
+    """What a program said last; of an exception of Python its message, or else its name."""
     lines = output.decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it ended without a word"
+    last = lines[-1].strip() if lines else "it ended without a word"
+    kind, colon, message = last.partition(": ")
+    return (message if colon else kind.rpartition(".")[2]) if _EXCEPTION.fullmatch(kind) else last
 
 
 def _by_key(statement: bytes, environ: Mapping[str, str], deadline_s: float) -> Signed | None:
