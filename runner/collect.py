@@ -9,11 +9,12 @@ from runner import metrics, runs
 from runner.manifest import FileEntry, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from runner.host.channel import Event
     from runner.metrics import Series, Verdict
     from runner.plan import Gate
+    from runner.runs import Run
     from runner.store import Store
 
 BASE_BRANCHES = ("main", "master")
@@ -71,18 +72,22 @@ def add_remote_metrics(store: Store, run_id: str, environ: Mapping[str, str]) ->
     store.append(key, metrics.encode(points), offset=len(store.tail(key, offset=0)))
 
 
-def judge(store: Store, run_id: str, gate: Gate) -> Verdict | None:
-    """The verdict on the primary metric; None where train.yml names none."""
+def judge(
+    store: Store, run_id: str, gate: Gate, *, branches: Collection[str] = BASE_BRANCHES
+) -> Verdict | None:
+    """The verdict on the primary metric; None where train.yml names none.
+
+    Where the gate is relative, it is compared with the newest good run on one of `branches`.
+    """
     if gate.primary is None:
         return None
-    run = runs.load(store, run_id)
-    base = _base(store, run) if gate.relative else None
+    base = base_run(store, runs.load(store, run_id), branches=branches) if gate.relative else None
     return metrics.judge(
         series(store, run_id),
         primary=gate.primary,
         goal=gate.goal,
         fail_if=gate if gate.operator is not None else None,  # type: ignore[arg-type]  # has an operator here
-        base=base,
+        base=base.metric[1] if base is not None and base.metric is not None else None,
     )
 
 
@@ -93,9 +98,18 @@ def measured(gate: Gate, verdict: Verdict) -> tuple[str, float] | None:
     return str(gate.primary), verdict.value
 
 
-def _base(store: Store, run: runs.Run) -> float | None:
-    """The primary metric of the newest run of the same name that succeeded on the base branch."""
+def base_branches(base: str | None) -> tuple[str, ...]:
+    """The branches whose runs are compared with: the base branch where it is known."""
+    return (base,) if base else BASE_BRANCHES
+
+
+def base_run(store: Store, run: Run, *, branches: Collection[str]) -> Run | None:
+    """The newest run of the same name that succeeded on one of `branches` and has a metric, but not `run` itself.
+
+    A fork's run is never one, whatever its branch is called.
+    """
     for other in runs.listing(store, state=runs.State.SUCCEEDED):
-        if other.name == run.name and other.id != run.id and other.branch in BASE_BRANCHES and other.metric:
-            return other.metric[1]
+        same = other.name == run.name and other.id != run.id
+        if same and not other.isolated and other.branch in branches and other.metric:
+            return other
     return None

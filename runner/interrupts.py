@@ -86,8 +86,8 @@ class Watch:
                 os.kill(os.getpid(), signal.SIGUSR1)
 
     def _asked(self) -> str | None:
-        """Read in this thread and kept: a signal's handler may break into a call of the store, and must not make one."""
+        """Read here and kept: a signal's handler may break into a call of the store, and must not make one."""
         how = runs.cancel_requested(self._store, self._run_id)
-        if how is not None:
+        if how is not None and not self._why:
             self._why = runs.cancel_reason(self._store, self._run_id)
         return how

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner import placeholders, runs
+from runner.engines.inherit import is_the_jobs
 from runner.errors import PlanError
 from runner.host.job import ContainerLimits, Job
 from runner.launch import LAUNCHERS
@@ -70,6 +71,7 @@ def jobs(
             log_keys={str(p.rank): runs.log_key(run_id, attempt=attempt, rank=p.rank) for p in mine},
             metrics_key=runs.metrics_key(run_id) if node == 0 else None,
             live_prefix=live_prefix(run_id, node),
+            isolated=plan.isolated,
         )
 
     return {
@@ -150,6 +152,11 @@ def build_secrets_of(plan: Plan) -> dict[str, str]:
 
 
 def _from_environment(names: tuple[str, ...]) -> dict[str, str]:
+    if forbidden := [name for name in names if is_the_jobs(name)]:
+        raise PlanError(
+            f"secrets: {', '.join(forbidden)} belongs to the workflow's job or to pushtrain, and no training gets it",
+            tip="make a token with only the rights that the training needs, as a secret of another name",
+        )
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise PlanError(

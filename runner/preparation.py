@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import environment, runs
+from runner.errors import EngineError, EnvironmentFailed
 from runner.host.output import Mask, OutputStream
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from runner.plan import Plan
     from runner.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,25 @@ def prepare(
         if recipe.kind == "venv":
             venv = environment.prepare_venv(recipe, root=home / "envs", log=log)
             return Prepared(name=f"venv {recipe.key[:12]}", digest="", venv=str(venv.path), image=None)
-        image = environment.prepare_image(recipe, folder=folder, registry=registry, secrets=secrets, log=log)
+        if plan.isolated:
+            name = environment.isolated_name(run_id)
+            image = environment.prepare_isolated_image(
+                recipe, name=name, folder=folder, registry=registry, log=log
+            )
+        else:
+            image = environment.prepare_image(
+                recipe, folder=folder, registry=registry, secrets=secrets, log=log
+            )
     return Prepared(name=image.reference, digest=image.digest, venv=None, image=image.reference)
+
+
+def forget(plan: Plan, *, run_id: str) -> None:
+    """Remove what was made ready for this run alone. Safe to repeat; what Docker refuses is left to `pushtrain gc`."""
+    if plan.isolated and plan.environment.kind == "image":
+        try:
+            environment.remove_isolated_image(run_id)
+        except (EngineError, EnvironmentFailed) as error:
+            logger.warning("the image of %s is left: %s", run_id, error)
 
 
 @contextlib.contextmanager

@@ -7,47 +7,37 @@ a supervisor that died is replaced by starting another one on the same folder.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import socket
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from runner import causes, collect, engines, jobs, plan, preparation, removal, runs, source
-from runner.errors import (
-    Cancelled,
-    EngineError,
-    NotFound,
-    PushtrainError,
-    StoreError,
-    TimedOut,
-    TrainingFailed,
-)
+from runner import causes, engines, finish, jobs, plan, preparation, removal, runs, source
+from runner.engines.machine import LEASE_S
+from runner.errors import Cancelled, EngineError, PushtrainError, StoreError, TimedOut, TrainingFailed
 from runner.gang import Gang, Outcome
 from runner.hosts import Hosts
 from runner.interrupts import Watch
 from runner.lock import held
-from runner.manifest import Manifest
-from runner.place import Reservation, Slot
+from runner.record import Record
 from runner.runs import Attempt, State
 from runner.store import open_store
+from runner.turns import Ticket, Turn
 
 if TYPE_CHECKING:
     from runner.host.job import Job
+    from runner.place import Reservation
     from runner.preparation import Prepared
     from runner.runs import Run
-    from runner.store import Store
 
 logger = logging.getLogger(__name__)
 
-RESERVE_EVERY_S = 1.0
-SEAL_TIMEOUT_S = 24 * 3600.0
+WAIT_S = 1.0
+# For so many leases a run of the same group may be without a supervisor until it is passed over.
+PASSED_OVER_AFTER_LEASES = 4
 # Whoever asks whether a supervisor lives holds its lock for a moment.
 LOCK_WAIT_S = 2.0
 
@@ -57,11 +47,13 @@ class Supervision:
 
     def __init__(self, run_id: str, *, engine: str, store: str, home: Path, watch: Watch) -> None:
         self._id, self._home, self._uri, self._watch = run_id, home, store, watch
-        self._store: Store = open_store(store)
+        self._record = Record(open_store(store), run_id)
         self._engine = engines.load(engine, home=home, store=store)
-        self._plan = plan.from_json(self._store.read(runs.key(run_id, "plan.json")))
+        self._plan = plan.from_json(self._record.store.read(runs.key(run_id, "plan.json")))
         self._hosts = Hosts(self._engine, home=home, run_id=run_id, nodes=self._plan.gang.nodes)
         self._secrets: dict[str, str] = {}
+        self._turn: Turn | None = None
+        self._waits_since_s: float | None = None
 
     def run(self) -> None:
         """Bring the run to its end, whatever state it is in. Safe to repeat."""
@@ -74,8 +66,8 @@ class Supervision:
         except TrainingFailed as error:
             self._end(State.FAILED, error, code=error.code)
         except PushtrainError as error:
-            if error.retryable and self._has_results():
-                self._leave_for_later(error)
+            if error.retryable and self._record.has_results():
+                self._record.leave_for_later(error)
                 raise
             self._end(State.FAILED, error, code=error.exit_code)
         finally:
@@ -85,23 +77,29 @@ class Supervision:
 
     def _go_on(self) -> None:
         cancelled = None
-        if self._state not in (State.COLLECTING, State.PUBLISHING):
+        if self._record.state not in (State.COLLECTING, State.PUBLISHING):
             try:
                 self._train()
             except Cancelled as error:
-                if not self._load().attempts:
+                if not self._record.load().attempts:
                     raise
                 cancelled = error  # Between two attempts: what the earlier ones wrote is kept.
-        manifest = self._collect()
+        manifest = finish.seal(
+            self._record,
+            self._plan,
+            self._hosts,
+            told=lambda here: self._jobs(here, None, attempt=max(2, self._record.load().attempt)),
+            interrupts=self._watch,
+        )
         if cancelled is not None:
             raise cancelled
-        causes.check(self._load().attempts[-1])
-        self._publish(manifest)
+        causes.check(self._record.load().attempts[-1])
+        finish.publish(self._record, self._plan, manifest, home=self._home, secrets=self._secrets)
 
     def _begin(self) -> Run:
         asked, gang = self._plan.asked, self._plan.gang
         run = runs.create(
-            self._store,
+            self._record.store,
             runs.Run(
                 id=self._id,
                 name=self._plan.name,
@@ -115,9 +113,13 @@ class Supervision:
                 inputs=dict(self._plan.inputs),
                 world_size=gang.nodes * gang.processes_per_node,
                 model=self._plan.release.model if self._plan.release else None,
+                isolated=self._plan.isolated,
+                group=self._plan.group,
             ),
         )
-        return self._change(supervisor=runs.Supervisor(host=socket.gethostname(), pid=os.getpid())) or run
+        return (
+            self._record.change(supervisor=runs.Supervisor(host=socket.gethostname(), pid=os.getpid())) or run
+        )
 
     # Training
 
@@ -127,13 +129,14 @@ class Supervision:
         if outcome is None:
             with self._watch.breaking():
                 self._secrets = jobs.secrets_of(self._plan)
+                self._turn = self._join_group()
         while outcome is None or self._again(outcome):
             outcome = self._attempt()
-            self._note_end(outcome)
+            self._record.note_end(outcome, why=self._watch.why)
 
     def _recorded(self) -> Outcome | None:
         """How the last attempt ended, where an earlier supervisor wrote that down and then died."""
-        attempts = self._load().attempts
+        attempts = self._record.load().attempts
         if not attempts or attempts[-1].outcome in ("", "lost"):
             return None
         last = attempts[-1]
@@ -141,14 +144,14 @@ class Supervision:
 
     def _follow_adopted(self) -> Outcome | None:
         """Follow the gang that an earlier supervisor started, where all of it still lives."""
-        if self._state is not State.RUNNING:
+        if self._record.state is not State.RUNNING:
             return None
         if self._hosts.adopt():
             gang = self._gang()
             if gang.adopt():
-                self._say(f"attempt {self._load().attempt} still runs: following it")
+                self._record.say(f"attempt {self._record.load().attempt} still runs: following it")
                 outcome = gang.follow(lambda: None)
-                self._note_end(outcome)
+                self._record.note_end(outcome, why=self._watch.why)
                 return outcome
         self._hosts.drop()
         return None
@@ -156,64 +159,99 @@ class Supervision:
     def _attempt(self) -> Outcome:
         with self._watch.breaking():
             self._sweep()
-            if not self._plan.gang.gpus_per_node:
+            if not self._plan.gang.gpus_per_node and self._turn is None:
                 self._hosts.open()  # They start while the environment is looked for; with GPUs they hold the lease.
             prepared = self._prepare()
+            self._waits_since_s = None
+            self._await_turn()
             reservation = self._reserve()
         self._hosts.open()
-        run = self._load()
+        run = self._record.load()
         number = run.attempt + 1
-        self._move(State.RUNNING, attempts=(*run.attempts, Attempt(number=number, started_at_s=time.time())))
+        attempt = Attempt(number=number, started_at_s=time.time())
+        self._record.move(State.RUNNING, attempts=(*run.attempts, attempt), reason="")
         gang = self._gang()
         gang.start(self._jobs(reservation, prepared, attempt=number))
         try:
-            return gang.follow(lambda: self._say(f"attempt {number}: all ranks started"))
+            return gang.follow(lambda: self._record.say(f"attempt {number}: all ranks started"))
         except StoreError:
             raise  # Not the training's fault: the attempt is lost, the run goes on when it is resumed.
         except PushtrainError as error:
-            self._note_end(Outcome(kind="failed", code=error.exit_code, cause=str(error)))
+            failed = Outcome(kind="failed", code=error.exit_code, cause=str(error))
+            self._record.note_end(failed, why=self._watch.why)
             raise TrainingFailed(str(error), code=error.exit_code, tip=error.tip) from error
 
     def _sweep(self) -> None:
         """End what a lost attempt left: its ranks would write to the same folders. Note that it was lost."""
-        attempts = self._load().attempts
+        attempts = self._record.load().attempts
         if attempts and attempts[-1].outcome in ("", "lost"):
             self._engine.sweep(self._id)
         if attempts and not attempts[-1].outcome:
-            self._say(f"attempt {attempts[-1].number} was lost with its supervisor")
-            self._note_end(Outcome(kind="lost", code=EngineError.exit_code, cause="its supervisor died"))
+            self._record.say(f"attempt {attempts[-1].number} was lost with its supervisor")
+            lost = Outcome(kind="lost", code=EngineError.exit_code, cause="its supervisor died")
+            self._record.note_end(lost, why=self._watch.why)
 
     def _prepare(self) -> Prepared:
-        self._move(State.PREPARING, reason="")
-        cached = source.unpack(self._store, self._plan.tree, self._home / "cache")
+        self._record.move(State.PREPARING, reason="")
+        cached = source.unpack(self._record.store, self._plan.tree, self._home / "cache")
         prepared = preparation.prepare(
             self._plan,
             run_id=self._id,
             folder=cached,
-            store=self._store,
+            store=self._record.store,
             home=self._home,
             registry=os.environ.get("PUSHTRAIN_REGISTRY"),
             secrets=jobs.build_secrets_of(self._plan),
         )
-        self._change(environment=prepared.name, environment_digest=prepared.digest)
+        self._record.change(environment=prepared.name, environment_digest=prepared.digest)
         return prepared
 
+    def _join_group(self) -> Turn | None:
+        """The run's place in its group, None where it has none. Raises Cancelled where a newer run replaces it."""
+        group = self._plan.group
+        if group is None:
+            return None
+        ticket = Ticket(
+            run_id=self._id,
+            supersede=self._plan.supersede,
+            isolated=self._plan.isolated,
+            branch=self._plan.asked.branch,
+        )
+        turn = Turn(self._record.store, ticket, group=group, home=self._home)
+        if newer := turn.enter():
+            raise Cancelled(f"superseded by {newer}")
+        return turn
+
+    def _await_turn(self) -> None:
+        """Block until no run of the group is before this one. Raises as `_wait`."""
+        lease_s = float(os.environ.get("PUSHTRAIN_LEASE_S", LEASE_S))
+        while self._turn is not None and (ahead := self._turn.ahead()):
+            self._wait(self._turn.reason(ahead), until="its turn did not come")
+            self._turn.pass_over(ahead, after_s=lease_s * PASSED_OVER_AFTER_LEASES, end=self._end_other)
+
+    def _end_other(self, run: Run) -> None:
+        """End what a run that nobody supervises left on this machine: it must not train beside this one."""
+        engines.load(run.engine, home=self._home, store=self._uri).sweep(run.id)
+
     def _reserve(self) -> Reservation:
-        """Block until all slots are ours. Raises TimedOut after `timeout.queue`, NoCapacity when they never can be."""
-        gang, limit_s = self._plan.gang, self._plan.limits.queue_s
-        since_s = time.monotonic()
+        """Block until all slots are ours. Raises NoCapacity when they never can be, and as `_wait`."""
+        gang = self._plan.gang
+        wanted = gang.nodes * gang.gpus_per_node
         while (reservation := self._engine.reserve(gang, run_id=self._id)) is None:
-            wanted = gang.nodes * gang.gpus_per_node
-            self._move(
-                State.WAITING,
-                reason=f"waits for {wanted} GPUs, {self._engine.queued(self._id) or 'none free'}",
-            )
-            if limit_s is not None and time.monotonic() - since_s > limit_s:
-                raise TimedOut(
-                    f"timeout.queue: no free GPUs within {limit_s:g} s", tip="pushtrain runs --state running"
-                )
-            time.sleep(RESERVE_EVERY_S)
+            queued = self._engine.queued(self._id) or "too few are free"
+            self._wait(f"waits for {wanted} GPU{'s' * (wanted > 1)}, {queued}", until="no free GPUs")
         return reservation
+
+    def _wait(self, reason: str, *, until: str) -> None:
+        """Wait a moment and say for what. Raises TimedOut after `timeout.queue`."""
+        limit_s = self._plan.limits.queue_s
+        self._waits_since_s = self._waits_since_s or time.monotonic()
+        self._record.move(State.WAITING, reason=reason)
+        if limit_s is not None and time.monotonic() - self._waits_since_s > limit_s:
+            raise TimedOut(
+                f"timeout.queue: {until} within {limit_s:g} s", tip="pushtrain runs --state running"
+            )
+        time.sleep(WAIT_S)
 
     def _gang(self) -> Gang:
         per_node = self._plan.gang.processes_per_node
@@ -239,137 +277,32 @@ class Supervision:
 
     def _again(self, outcome: Outcome) -> bool:
         """Whether `retry:` of train.yml starts the gang once more."""
-        retries, attempts = self._plan.retries, self._load().attempts
+        retries, attempts = self._plan.retries, self._record.load().attempts
         lost = outcome.kind == "lost" and "node-lost" in retries.on
         wanted = lost or (outcome.kind == "failed" and outcome.code in retries.exit_codes)
         if wanted and len(attempts) <= retries.max:
-            self._say(
+            self._record.say(
                 f"attempt {len(attempts)} {outcome.kind} ({outcome.cause or outcome.code}): starting again"
             )
             return True
         return False
 
-    # Collecting and publishing
-
-    def _collect(self) -> Manifest:
-        """Seal what the ranks wrote, also when they failed or were stopped. Safe to repeat."""
-        key = runs.key(self._id, "outputs.json")
-        try:
-            return Manifest.from_json(self._store.read(key))
-        except NotFound:
-            self._move(State.COLLECTING, reason="")
-        nodes = range(self._plan.gang.nodes)
-        here = Reservation(
-            slots=tuple(Slot(node_rank=n, host="", address="127.0.0.1", gpus=()) for n in nodes)
-        )
-        told = self._jobs(here, None, attempt=max(2, self._load().attempt))
-        idle = {node: replace(job, processes=(), datasets=(), log_keys={}) for node, job in told.items()}
-        sealed = self._hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S, interrupts=self._watch)
-        manifest = collect.manifest(sealed)
-        self._change(warnings=collect.warnings(sealed))
-        self._store.write(key, manifest.to_json())
-        return manifest
-
-    def _publish(self, manifest: Manifest) -> None:
-        """Judge the metric, register the model, and let the next run with the same inputs find this one."""
-        self._move(State.PUBLISHING)
-        collect.add_remote_metrics(self._store, self._id, jobs.known_environment(self._plan, self._secrets))
-        verdict = collect.judge(self._store, self._id, self._plan.gate)
-        if verdict is not None:
-            self._change(metric=collect.measured(self._plan.gate, verdict), verdict=verdict.sentence)
-            if not verdict.passed:
-                raise TrainingFailed(verdict.sentence, code=1, tip=f"pushtrain show {self._id}")
-        name = None
-        if self._plan.release is not None:
-            from runner import release
-
-            venv = (
-                self._home / "envs" / self._plan.environment.key
-                if self._plan.environment.kind == "venv"
-                else None
-            )
-            version = release.register(self._store, self._plan, self._load(), manifest, venv=venv)
-            name = f"{version.name}@{version.version}"
-        self._store.write(f"results/{self._plan.hash}", self._id.encode())
-        self._move(State.SUCCEEDED, exit_code=0, release=name, reason="", tip="")
-
-    # The run's folder
-
-    @property
-    def _state(self) -> State:
-        return self._load().state
-
-    def _load(self) -> Run:
-        return runs.load(self._store, self._id)
-
-    def _change(self, **changes: object) -> Run:
-        return runs.update(self._store, self._id, lambda run: msgspec.structs.replace(run, **changes))
-
-    def _move(self, state: State, **changes: object) -> Run:
-        logger.info("%s: %s", self._id, state)
-        return runs.move(self._store, self._id, state, at_s=time.time(), **changes)
-
-    def _note_end(self, outcome: Outcome) -> None:
-        def ended(run: Run) -> Run:
-            last = msgspec.structs.replace(
-                run.attempts[-1],
-                ended_at_s=time.time(),
-                outcome=outcome.kind,
-                exit_code=outcome.code,
-                signal=outcome.signal,
-                failed_rank=outcome.failed_rank,
-                cause=outcome.cause or causes.guess(outcome.last_lines),
-                last_lines=outcome.last_lines,
-            )
-            return msgspec.structs.replace(run, attempts=(*run.attempts[:-1], last))
-
-        runs.update(self._store, self._id, ended)
+    # Ends
 
     def _end(self, state: State, error: PushtrainError, *, code: int) -> None:
         logger.info("%s: %s: %s", self._id, state, error)
         tip = error.tip
-        if self._load().attempts and not self._is_sealed():
+        if self._record.load().attempts and not self._record.is_sealed():
             tip += f"; what the ranks wrote lies in {self._home / 'scratch' / self._id} until pushtrain gc"
-        self._move(state, reason=str(error), tip=tip.removeprefix("; "), exit_code=code)
-
-    def _has_results(self) -> bool:
-        """Whether ending the run now could lose something: it trained, and what it wrote is not sealed or published."""
-        return bool(self._load().attempts) and self._state in (
-            State.RUNNING,
-            State.COLLECTING,
-            State.PUBLISHING,
-        )
-
-    def _leave_for_later(self, error: PushtrainError) -> None:
-        """A passing fault (a full disk, a store that does not answer) does not end the run: `resume` goes on."""
-        logger.error("%s is left as it is: %s", self._id, error)
-        with contextlib.suppress(StoreError):
-            self._change(
-                reason=str(error), tip=f"{error.tip or 'mend that'}; then: pushtrain resume {self._id}"
-            )
-
-    def _say(self, sentence: str) -> None:
-        logger.info("%s: %s", self._id, sentence)
+        self._record.move(state, reason=str(error), tip=tip.removeprefix("; "), exit_code=code)
 
     def _clean(self) -> None:
         """Leave nothing of the run on this machine but what is in the store."""
         self._engine.sweep(self._id)
-        self._drop_mirror()
-        if self._is_sealed() or not self._load().attempts:
+        self._record.drop_mirror()
+        preparation.forget(self._plan, run_id=self._id)
+        if self._record.is_sealed() or not self._record.load().attempts:
             removal.remove(self._home / "scratch" / self._id)
-
-    def _drop_mirror(self) -> None:
-        """Once everything is sealed; until then what was synced is all there is."""
-        if self._is_sealed():
-            for key in self._store.keys(runs.key(self._id, "live/")):
-                self._store.delete(key)
-
-    def _is_sealed(self) -> bool:
-        try:
-            self._store.read(runs.key(self._id, "outputs.json"))
-        except NotFound:
-            return False
-        return True
 
 
 def main(argv: list[str]) -> int:

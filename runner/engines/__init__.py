@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from runner.errors import UsageError
+from runner.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     import queue
@@ -18,9 +18,14 @@ NAMES = ("local", "docker")
 
 
 class Engine(Protocol):
-    """An engine. Everything but `check` and `submit` is called inside the run's supervisor."""
+    """An engine. Everything but `check` and `submit` is called inside the run's supervisor.
+
+    `isolates`: whether what it starts is kept from this machine's files, processes and network, so that the code of a
+    fork may be started on it.
+    """
 
     name: str
+    isolates: bool
     environment: Literal["venv", "image"]
 
     def check(self, gang: Gang) -> None:
@@ -48,6 +53,15 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Give the slots back. Safe to repeat."""
+
+
+def check_isolation(engine: Engine) -> None:
+    """Raise Refused where a fork's run cannot be kept from this machine."""
+    if not engine.isolates:
+        raise Refused(
+            f"a fork's run needs the engine docker: with {engine.name} its code could read this user's files",
+            tip="--engine docker, or push the commit to a branch of this repository",
+        )
 
 
 def load(name: str, *, home: Path, store: str) -> Engine:

@@ -14,6 +14,7 @@ class DockerMachine(Machine):
     """This machine through its Docker."""
 
     name = "docker"
+    isolates = True
     environment: Literal["venv", "image"] = "image"
     host_imports = "docker"
 

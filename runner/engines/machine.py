@@ -8,8 +8,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from runner import gpus, place
+from runner import gpus, place, plan, runs
+from runner.engines.inherit import inherited, inherited_by_isolated
+from runner.errors import Corrupt, NotFound
 from runner.host import channel, leash
+from runner.store import open_store
 
 if TYPE_CHECKING:
     import queue
@@ -25,6 +28,7 @@ class Machine:
     """What the engines `local` and `docker` share."""
 
     name = "local"
+    isolates = False
     environment: Literal["venv", "image"] = "venv"
     host_imports = ""
 
@@ -55,9 +59,19 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PUSHTRAIN_HOME": str(self._home)},
+                env={**self._environ(run_id), "PUSHTRAIN_HOME": str(self._home)},
                 start_new_session=True,
             )
+
+    def _environ(self, run_id: str) -> dict[str, str]:
+        """What the supervisor inherits; nothing but the least where its plan cannot be read."""
+        try:
+            planned = plan.from_json(open_store(self._store).read(runs.key(run_id, "plan.json")))
+        except (NotFound, Corrupt):  # The supervisor says so.
+            return inherited_by_isolated(os.environ)
+        if planned.isolated:
+            return inherited_by_isolated(os.environ)
+        return inherited(os.environ, secrets=(*planned.secrets, *planned.environment.build_secrets))
 
     def queued(self, run_id: str) -> str | None:
         """Who holds the GPUs."""

@@ -4,7 +4,14 @@ spec, files, facts --venv_recipe / image_recipe--> Recipe --prepare_venv / prepa
 """
 
 from runner.environment.facts import Base, DockerFacts, base_digest, docker_facts
-from runner.environment.image import LABEL, Image, prepare_image
+from runner.environment.image import (
+    LABEL,
+    Image,
+    isolated_name,
+    prepare_image,
+    prepare_isolated_image,
+    remove_isolated_image,
+)
 from runner.environment.origin import Origin
 from runner.environment.present import present
 from runner.environment.recipe import Recipe, bases, image_recipe, venv_recipe
@@ -22,8 +29,11 @@ __all__ = [
     "bases",
     "docker_facts",
     "image_recipe",
+    "isolated_name",
     "prepare_image",
+    "prepare_isolated_image",
     "prepare_venv",
     "present",
+    "remove_isolated_image",
     "venv_recipe",
 ]

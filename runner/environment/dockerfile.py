@@ -58,6 +58,19 @@ def generate(ingredients: Ingredients) -> str:
     return "\n".join(steps) + "\n"
 
 
+_CACHE_MOUNT = re.compile(r"--mount=type=cache,id=pushtrain-\S+ \\\n\s*")
+
+
+def without_caches(text: str) -> str:
+    """A generated Dockerfile for packages that nobody vouches for.
+
+    It mounts no cache, which others would read from, and takes only wheels, so that no code of a package is run while
+    the image is made.
+    """
+    settings = f"UV_CACHE_DIR={_UV_CACHE} UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1"
+    return _CACHE_MOUNT.sub("", text).replace(settings, "UV_NO_CACHE=1 UV_NO_BUILD=1")
+
+
 def _apt(ingredients: Ingredients) -> str:
     # Lists and packages of one base do not fit another, so each base has a cache of its own.
     base = ingredients.base_digest.rpartition(":")[2][:12]

@@ -9,10 +9,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runner.environment import blame, client, context, facts, keras
+from runner.environment import blame, client, context, dockerfile, facts, keras
 from runner.environment.builder import Builder, find_builder
 from runner.environment.python import uv
 from runner.environment.recipe import Recipe
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 LOCAL = "pushtrain/env"
 IN_REGISTRY = "pushtrain-env"
+ISOLATED = "pushtrain/isolated"
 # By this label `pushtrain gc` finds what it may remove.
 LABEL = "pushtrain.environment"
 
@@ -77,6 +78,54 @@ def prepare_image(
     if facts.local_digest(name) is None:
         _share(recipe, name, folder, secrets, log)
     return _here(recipe, name)
+
+
+def prepare_isolated_image(
+    recipe: Recipe, *, name: str, folder: Path, registry: str | None, log: Log
+) -> Image:
+    """The image of `recipe` for a fork's run: the team's own of the same key, else one built for this run alone.
+
+    What is built is called `name` (see `isolated_name`), is never pushed, shares no cache and has no secrets. Raises as
+    `prepare_image`, and EnvironmentFailed for what cannot be built without running the fork's code on the way.
+    """
+    if recipe.image is not None:
+        return _given(recipe, recipe.image, log)
+    for shared in dict.fromkeys((reference(recipe, registry=registry), f"{LOCAL}:{recipe.key}")):
+        if facts.local_image(shared) is not None:
+            return _here(recipe, shared)
+    if registry is not None and facts.registry_digest(reference(recipe, registry=registry)) is not None:
+        _run(("pull", reference(recipe, registry=registry)), log)
+        return _here(recipe, reference(recipe, registry=registry))
+    if facts.local_image(name) is None:
+        _require_harmless(recipe)
+        alone = replace(recipe, dockerfile=dockerfile.without_caches(recipe.dockerfile or ""))
+        _build(alone, name, folder, {}, log)
+    return _here(recipe, name)
+
+
+def isolated_name(run_id: str) -> str:
+    """What the image of a fork's run is called, where it has one of its own."""
+    return f"{ISOLATED}:{run_id}"
+
+
+def remove_isolated_image(run_id: str) -> None:
+    """Remove the image of a fork's run. Safe to repeat. Raises EngineError, EnvironmentFailed where Docker refuses."""
+    if facts.local_image(isolated_name(run_id)) is not None:
+        client.ask("image", "rm", isolated_name(run_id))
+
+
+def _require_harmless(recipe: Recipe) -> None:
+    made_of = {
+        f"the Dockerfile {recipe.dockerfile_path}": recipe.dockerfile_path is not None,
+        "environment.conda": recipe.conda is not None,
+        "environment.legacy_keras": recipe.legacy_keras,
+    }
+    for what, there in made_of.items():
+        if there:
+            raise EnvironmentFailed(
+                f"no image is made of {what} for a fork: that would run the fork's code with the network",
+                tip="train once on the base branch with the same environment, and the fork's run takes that image",
+            )
 
 
 def _given(recipe: Recipe, name: str, log: Log) -> Image:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.environment import LABEL
 from runner.environment.client import Refused, ask, is_absent
-from runner.environment.image import IN_REGISTRY, LOCAL
+from runner.environment.image import IN_REGISTRY, ISOLATED, LOCAL
 from runner.errors import EngineError
 from runner.gc.shelf import Found, Looked, Removed
 
@@ -68,7 +68,7 @@ class Images:
 
 def _is_ours(tag: str, key: str) -> bool:
     """An image that was made FROM one of ours has its label too, and is not ours."""
-    return tag == f"{LOCAL}:{key}" or tag.endswith(f"/{IN_REGISTRY}:{key}")
+    return tag == f"{LOCAL}:{key}" or tag.endswith(f"/{IN_REGISTRY}:{key}") or tag.startswith(f"{ISOLATED}:")
 
 
 def _inspect(name: str) -> dict[str, Any] | None:

@@ -133,12 +133,18 @@ class ContainerRanks:
         with translated("the run's network cannot be made"):
             while not self._client.networks.list(names=[name]):
                 if self._job.node_rank == 0:
-                    self._client.networks.create(name, driver="bridge", labels={RUN_LABEL: self._job.run_id})
+                    self._make_network(name)
                 elif time.monotonic() > deadline_s:
                     raise EngineError(f"the network {name} did not come up", tip="docker network ls")
                 else:
                     time.sleep(0.05)
             self._holder = self._hold()
+
+    def _make_network(self, name: str) -> None:
+        """A network of this run's nodes; that of an isolated run leads nowhere else."""
+        self._client.networks.create(
+            name, driver="bridge", internal=self._job.isolated, labels={RUN_LABEL: self._job.run_id}
+        )
 
     def start(self, process: Process, sink: Callable[[bytes], None]) -> ContainerRank:
         """Start one rank. Raises EngineError when Docker refuses."""
@@ -162,7 +168,6 @@ class ContainerRanks:
             "environment": self._environment(process),
             "working_dir": str(WORK),
             "volumes": self._volumes(),
-            "pids_limit": limits.pids,
             "mem_limit": limits.memory_bytes,
             "nano_cpus": int(limits.cpus * 1e9) if limits.cpus else None,
             "device_requests": _devices(job.gpus),
@@ -176,6 +181,7 @@ class ContainerRanks:
             "labels": {LABEL: self._job.mark, RUN_LABEL: self._job.run_id},
             "user": "{}:{}".format(*owner()),
             "init": True,
+            "pids_limit": self._job.limits.pids,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
             # Output is read from the attached stream and kept by us; a second copy would fill the host's disk.
@@ -222,7 +228,9 @@ class ContainerRanks:
             "ipc_mode": "shareable",
         }
         if network is None:
-            return place
+            # Some libraries look up their own name, which Docker writes down for a network of its own only.
+            alone = {"network_mode": "none", "extra_hosts": {name: "127.0.0.1"}}
+            return {**place, **(alone if self._job.isolated else {})}
         config = self._client.api.create_endpoint_config(aliases=[name])
         return {**place, "network": network, "networking_config": {network: config}}
 

@@ -27,7 +27,10 @@ class ContainerLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One node's part of one attempt of a run. Secrets travel in it, over the pipe alone, and are never stored."""
+    """One node's part of one attempt of a run. Secrets travel in it, over the pipe alone, and are never stored.
+
+    The containers of an `isolated` job reach each other and nothing else.
+    """
 
     run_id: str
     mark: str
@@ -55,6 +58,7 @@ class Job:
     log_keys: Mapping[str, str]
     metrics_key: str | None
     live_prefix: str
+    isolated: bool = False
 
     @property
     def work(self) -> Path:

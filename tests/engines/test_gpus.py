@@ -36,7 +36,7 @@ def test_the_second_of_two_runs_waits_for_the_gpu_of_the_first(local_project: Pr
     second = local_project.pushtrain("run", "--detach").output.split()[0]
 
     waiting = local_project.until("waiting", run_id=second)
-    assert waiting.reason == f"waits for 1 GPUs, behind {first}"
+    assert waiting.reason == f"waits for 1 GPU, behind {first}"
     (first_work / "go").touch()
     local_project.until("succeeded", run_id=first)
     local_project.until_prints("has GPU-fake-0", run_id=second)

@@ -197,7 +197,7 @@ def test_a_host_that_cannot_fetch_raises_its_error_and_nothing_starts() -> None:
 
 def test_an_error_of_a_kind_that_is_not_known_is_the_engines() -> None:
     with pytest.raises(errors.EngineError):
-        stage({"fetch": (error("Refused", "no"),)}).run()
+        stage({"fetch": (error("Unheard", "no"),)}).run()
 
 
 def test_a_host_that_cannot_start_its_ranks_stops_the_others_and_raises_its_error() -> None:

@@ -1,0 +1,96 @@
+"""A run's folder as its supervisor writes it: where the run stands, how its attempts ended, why it goes no further."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from runner import causes, runs
+from runner.errors import NotFound, StoreError
+from runner.runs import State
+
+if TYPE_CHECKING:
+    from runner.errors import PushtrainError
+    from runner.gang import Outcome
+    from runner.runs import Run
+    from runner.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class Record:
+    """One run's `run.json` and what lies beside it. Every method reads what is there now; each may be repeated."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.id = store, run_id
+
+    @property
+    def state(self) -> State:
+        """Where the run stands."""
+        return self.load().state
+
+    def load(self) -> Run:
+        """The run as it is now. Raises RunNotFound."""
+        return runs.load(self.store, self.id)
+
+    def change(self, **changes: object) -> Run:
+        """Change what is said of the run."""
+        return runs.update(self.store, self.id, lambda run: msgspec.structs.replace(run, **changes))
+
+    def move(self, state: State, **changes: object) -> Run:
+        """Move the run on, as `runs.move`."""
+        logger.info("%s: %s", self.id, state)
+        return runs.move(self.store, self.id, state, at_s=time.time(), **changes)
+
+    def say(self, sentence: str) -> None:
+        """Tell it to whoever reads the supervisor's log."""
+        logger.info("%s: %s", self.id, sentence)
+
+    def note_end(self, outcome: Outcome, *, why: str) -> None:
+        """Write down how the last attempt ended; `why` is the reason where somebody cancelled it."""
+        cause = why if outcome.kind == "cancelled" else outcome.cause or causes.guess(outcome.last_lines)
+
+        def ended(run: Run) -> Run:
+            last = msgspec.structs.replace(
+                run.attempts[-1],
+                ended_at_s=time.time(),
+                outcome=outcome.kind,
+                exit_code=outcome.code,
+                signal=outcome.signal,
+                failed_rank=outcome.failed_rank,
+                cause=cause,
+                last_lines=outcome.last_lines,
+            )
+            return msgspec.structs.replace(run, attempts=(*run.attempts[:-1], last))
+
+        runs.update(self.store, self.id, ended)
+
+    def has_results(self) -> bool:
+        """Whether ending the run now could lose something: it trained, and what it wrote is not sealed or published."""
+        run = self.load()
+        return bool(run.attempts) and run.state in (State.RUNNING, State.COLLECTING, State.PUBLISHING)
+
+    def is_sealed(self) -> bool:
+        """Whether all that the ranks wrote is in the store for good."""
+        try:
+            self.store.read(runs.key(self.id, "outputs.json"))
+        except NotFound:
+            return False
+        return True
+
+    def drop_mirror(self) -> None:
+        """Once everything is sealed; until then what was synced is all there is."""
+        if self.is_sealed():
+            for key in self.store.keys(runs.key(self.id, "live/")):
+                self.store.delete(key)
+
+    def leave_for_later(self, error: PushtrainError) -> None:
+        """A passing fault (a full disk, a store that does not answer) does not end the run: `resume` goes on."""
+        logger.error("%s is left as it is: %s", self.id, error)
+        tip = f"{error.tip or 'mend that'}; then: pushtrain resume {self.id}"
+        with contextlib.suppress(StoreError):
+            self.change(reason=str(error), tip=tip)
