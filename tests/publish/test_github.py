@@ -1,0 +1,272 @@
+"""A version in the store -> its release on GitHub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from runner.errors import GitHubDown, ModelError
+from runner.publish import document
+from runner.publish.github import Limits, latest, publish
+from runner.store import open_store
+from tests.publish import made
+from tests.publish.made import Desk
+
+WRITES = "POST|PATCH|PUT|DELETE"
+
+
+def written(desk: Desk) -> list[str]:
+    return [call.method for call in desk.github.api_calls() if call.method != "GET"]
+
+
+def content(desk: Desk, tag: str = "digits@v1.0.0") -> dict[str, bytes]:
+    return {each.name: each.path.read_bytes() for each in desk.repo.release(tag).assets}
+
+
+def test_a_version_is_a_release_with_its_card_its_files_and_what_tells_of_them(desk: Desk) -> None:
+    version = desk.version()
+    desk.store.write("runs/run-1/outputs.json", b'{"sealed": true, "files": []}')
+
+    url = desk.publish(version)
+
+    release = desk.repo.release("digits@v1.0.0")
+    assert url == f"{desk.repo.url}/releases/tag/digits%40v1.0.0"
+    assert (release.name, release.draft) == ("digits 1.0.0", False)
+    assert release.body
+    assert release.body.startswith(made.CARD)
+    files = content(desk)
+    assert files.pop("pushtrain-model.json") == document.dump_document(
+        document.document(version, store_uri=desk.store.uri)
+    )
+    assert files == {
+        "saved_model.pb": b"graph",
+        "variables.index": b"index",
+        "pushtrain-manifest.json": b'{"sealed": true, "files": []}',
+    }
+
+
+def test_its_tag_is_annotated_stands_on_its_commit_and_holds_the_digest_of_its_document(desk: Desk) -> None:
+    commit = desk.repo.head()
+    version = desk.version()
+    desk.repo.push("main", {"later": "1"})
+
+    desk.publish(version)
+
+    assert desk.repo.text("cat-file", "-t", "digits@v1.0.0") == "tag"
+    assert desk.repo.text("rev-parse", "digits@v1.0.0^{commit}") == commit
+    message = desk.repo.text("tag", "-l", "--format=%(contents)", "digits@v1.0.0")
+    digest = hashlib.sha256(content(desk)["pushtrain-model.json"]).hexdigest()
+    assert document.version_note(message) == document.VersionNote(run_id="run-1", document=f"sha256:{digest}")
+
+
+def test_publishing_again_writes_nothing(desk: Desk) -> None:
+    version = desk.version()
+    url = desk.publish(version)
+    before = written(desk)
+
+    assert desk.publish(version) == url
+    assert written(desk) == before
+
+
+def test_of_many_releases_a_publication_asks_few_times(desk: Desk) -> None:
+    for number in range(300):
+        desk.repo.add_release(f"v0.{number}")
+    repository = desk.repository
+
+    publish(repository, desk.store, desk.version(), card=made.CARD)
+
+    assert repository.calls <= 20
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/git/matching-refs"),
+        ("POST", "/releases$"),
+        ("POST", "/assets"),
+        ("POST", "/git/tags"),
+        ("POST", "/git/refs"),
+        ("PATCH", "/releases/"),
+    ],
+)
+def test_a_publication_that_was_broken_off_goes_on_where_it_stopped(
+    desk: Desk, method: str, path: str
+) -> None:
+    version = desk.version()
+    fault = desk.github.fault(status=503, times=None, method=method, path=path)
+    with pytest.raises(GitHubDown):
+        desk.publish(version)
+    assert fault.hits
+    fault.times = 0
+    whole = [asset.id for release in desk.repo.releases() for asset in release.assets]
+
+    desk.publish(version)
+
+    (release,) = desk.repo.releases()
+    assert not release.draft
+    assert content(desk).keys() == {"saved_model.pb", "variables.index", "pushtrain-model.json"}
+    assert [asset.id for asset in release.assets][: len(whole)] == whole
+
+
+def test_a_line_that_is_cut_in_an_upload_costs_one_more_upload(desk: Desk) -> None:
+    version = desk.version(files={"weights": b"w" * 300_000})
+    desk.github.fault(path="/assets", method="POST", cut_upload_after_bytes=1000)
+
+    desk.publish(version)
+
+    assert content(desk)["weights"] == b"w" * 300_000
+    assert [asset.state for asset in desk.repo.release("digits@v1.0.0").assets] == ["uploaded"] * 2
+
+
+def test_what_a_draft_has_broken_is_sent_again(desk: Desk) -> None:
+    version = desk.version()
+    fault = desk.github.fault(status=503, times=None, method="PATCH", path="/releases/")
+    with pytest.raises(GitHubDown):
+        desk.publish(version)
+    fault.times = 0
+    broken, changed, *_ = desk.repo.release("digits@v1.0.0").assets
+    broken.state, changed.digest = "starter", "sha256:" + "0" * 64
+
+    desk.publish(version)
+
+    assert content(desk)["saved_model.pb"] == b"graph"
+    ids = {asset.id for asset in desk.repo.release("digits@v1.0.0").assets}
+    assert not ids & {broken.id, changed.id}
+
+
+def test_a_file_that_somebody_took_from_a_published_release_is_put_back(desk: Desk) -> None:
+    version = desk.version()
+    desk.publish(version)
+    release = desk.repo.release("digits@v1.0.0")
+    del release.assets[0]
+
+    desk.publish(version)
+
+    assert content(desk)["saved_model.pb"] == b"graph"
+
+
+def test_two_who_publish_at_once_make_one_release(desk: Desk) -> None:
+    version = desk.version(files={f"part-{number}": bytes([number]) * 1000 for number in range(5)})
+
+    with ThreadPoolExecutor(4) as pool:
+        urls = set(pool.map(lambda _: desk.publish(version), range(4)))
+
+    assert urls == {f"{desk.repo.url}/releases/tag/digits%40v1.0.0"}
+    (release,) = desk.repo.releases()
+    assert not release.draft
+    assert sorted(asset.name for asset in release.assets) == [
+        *(f"part-{number}" for number in range(5)),
+        "pushtrain-model.json",
+    ]
+
+
+def test_a_version_that_another_run_published_is_refused_by_the_name_of_that_run(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.publish(desk.version())
+    elsewhere = open_store(tmp_path / "elsewhere")
+    other = made.version(elsewhere, tmp_path, desk.repo.head(), run="run-2")
+
+    with pytest.raises(ModelError, match=r"digits@v1\.0\.0 in lab/mnist is that of run run-1") as caught:
+        publish(desk.repository, elsewhere, other, card=made.CARD)
+
+    assert "train again" in caught.value.tip
+    assert len(desk.repo.releases()) == 1
+
+
+def test_who_is_overtaken_by_another_run_leaves_nothing_behind(desk: Desk, tmp_path: Path) -> None:
+    elsewhere = open_store(tmp_path / "elsewhere")
+    other = made.version(elsewhere, tmp_path, desk.repo.head(), run="run-2")
+    fault = desk.github.fault(status=503, times=None, method="POST", path="/git/refs")
+    with pytest.raises(GitHubDown):
+        publish(desk.repository, elsewhere, other, card=made.CARD)
+    fault.times = 0
+    desk.publish(desk.version())
+    late = made.connected(desk.github)
+    assert len(desk.repo.releases()) == 2
+
+    with pytest.raises(ModelError, match="run-1"):
+        publish(late, elsewhere, other, card=made.CARD)
+
+    (release,) = desk.repo.releases()
+    assert not release.draft
+
+
+@pytest.mark.parametrize("message", ["", "Registering digits"])
+def test_a_tag_that_somebody_made_by_hand_is_left_alone(desk: Desk, message: str) -> None:
+    desk.repo.tag("digits@v1.0.0", message=message, by="ann")
+
+    with pytest.raises(ModelError, match="not by pushtrain"):
+        desk.publish(desk.version())
+    assert desk.repo.releases() == []
+
+
+def test_uncommitted_changes_are_not_released(desk: Desk) -> None:
+    with pytest.raises(ModelError, match="in no commit") as caught:
+        desk.publish(desk.version(dirty=True))
+    assert "commit and push" in caught.value.tip
+
+
+def test_what_was_trained_outside_git_is_not_released(desk: Desk) -> None:
+    with pytest.raises(ModelError, match="in no commit"):
+        desk.publish(desk.version(commit=None))
+
+
+@pytest.mark.parametrize("commit", ["c" * 40, "main", "../../etc"])
+def test_a_commit_that_github_does_not_have_is_named(desk: Desk, commit: str) -> None:
+    with pytest.raises(ModelError, match=f"no commit {commit}") as caught:
+        desk.publish(desk.version(commit=commit))
+    assert caught.value.tip == "push it: git push origin main"
+    assert written(desk) == []
+
+
+def test_what_is_too_large_stays_in_the_store(desk: Desk) -> None:
+    version = desk.version(files={"large": b"x" * 100, "small": b"y"})
+
+    desk.publish(version, limits=Limits(file_bytes=99))
+
+    told = json.loads(content(desk)["pushtrain-model.json"])
+    assert told["assets"] == {"small": "small"}
+    assert told["store"] == desk.store.uri
+    assert "large" not in content(desk)
+
+
+def test_a_card_that_is_too_long_is_cut_at_a_line(desk: Desk) -> None:
+    publish(desk.repository, desk.store, desk.version(), card="a line\n" * 30_000)
+
+    body = desk.repo.release("digits@v1.0.0").body
+    assert body
+    assert len(body) <= 125_000
+    assert body.endswith("a line\n\n<!-- pushtrain run run-1 -->\n")
+
+
+def test_bytes_that_are_sent_are_told(desk: Desk) -> None:
+    told: list[int] = []
+    version = desk.version()
+
+    desk.publish(version, progress=told.append)
+
+    assert sum(told) == sum(map(len, content(desk).values()))
+
+
+def test_the_latest_version_is_that_of_the_tags(desk: Desk) -> None:
+    assert latest(desk.repository, "digits") is None
+    for tag in ("digits@v1.9.0", "digits@v1.10.0", "digits@v1.x", "digits2@v3.0.0", "other@v9.0.0"):
+        desk.repo.tag(tag, message="a version")
+
+    assert latest(desk.repository, "digits") == "1.10.0"
+
+
+def test_the_next_version_counts_on_from_the_one_that_is_published(desk: Desk, tmp_path: Path) -> None:
+    desk.publish(desk.version())
+    elsewhere = open_store(tmp_path / "elsewhere")
+
+    other = made.version(
+        elsewhere, tmp_path, desk.repo.head(), run="run-2", after=latest(desk.repository, "digits")
+    )
+
+    assert publish(desk.repository, elsewhere, other, card=made.CARD).endswith("digits%40v1.1.0")
