@@ -23,7 +23,7 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the run is told of: `server_url` such as https://github.com, `repository` OWNER/NAME; `job_url` may be empty."""
+    """Where the run is told of: `server_url` such as https://github.com, `repository` OWNER/NAME, the job or empty."""
 
     server_url: str
     repository: str
@@ -40,7 +40,9 @@ class RunFacts:
     """All that is known of a run at `now_s`; `release_url` and `base` are None where there is none (yet).
 
     `last_lines` are the ends of what the failed rank (or the environment's build) said, oldest first. `notes` are
-    sentences of ours: a feature that is off, a release that is pending.
+    sentences of ours: a feature that is off, a release that is pending. `earlier` are other runs of the same pull
+    request and training, newest first. `folder` is that of train.yml in the repository, `train_file` its name.
+    `command` is the word that starts a run in a comment, empty where comments start none.
     """
 
     run: Run
@@ -55,3 +57,8 @@ class RunFacts:
     release_url: str | None
     notes: Sequence[str]
     now_s: float
+    earlier: Sequence[Run] = ()
+    folder: str = "."
+    train_file: str = "train.yml"
+    command: str = "/train"
+    check_url: str = ""

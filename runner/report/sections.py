@@ -1,0 +1,312 @@
+"""Facts of a run -> the sections that check, comment and job summary are made of, as Markdown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from runner.quantities import format_duration, format_size, format_value
+from runner.report import escape, figures, standing
+from runner.runs import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runner.manifest import FileEntry
+    from runner.quantities import Value
+    from runner.report.facts import RunFacts
+    from runner.runs import Run
+
+LOG_LINES = 30
+BAR_WIDTH = 24
+
+
+def heading(facts: RunFacts, *, level: int, queue: str = "") -> str:
+    """Mark, name and headline."""
+    said = escape.inline(standing.headline(facts, queue=queue))
+    return f"{'#' * level} {standing.mark(facts.run)} {escape.inline(facts.run.name)} · {said}"
+
+
+def about(facts: RunFacts) -> str:
+    """Commit, branch, who asked, what it runs on, what it cost, and links, on one line."""
+    return " · ".join(_about(facts))
+
+
+def _about(facts: RunFacts) -> Iterator[str]:
+    run, asked, place = facts.run, facts.plan.asked, facts.place
+    if run.commit:
+        yield commit(facts, run) + (f" on {escape.code(run.branch)}" if run.branch else "")
+    if asked.by:
+        yield f"by {escape.link(escape.inline(asked.by), f'{place.server_url}/{asked.by}')}"
+    yield _gang(facts)
+    if figures.gpus(facts) and run.attempts:
+        yield f"{figures.gpu_hours(facts):,.2f} GPU-hours"
+    links = (("job", place.job_url), ("check", facts.check_url), ("release", facts.release_url or ""))
+    yield from (escape.link(f"**{label}**", url) for label, url in links if url)
+
+
+def commit(facts: RunFacts, run: Run) -> str:
+    """The short commit, linked to its page."""
+    name = run.commit or ""
+    return escape.link(escape.code(name[:7]), f"{facts.place.url}/commit/{name}") if name else "no commit"
+
+
+def _gang(facts: RunFacts) -> str:
+    gang, gpus = facts.plan.gang, figures.gpus(facts)
+    nodes = f"{gang.nodes} nodes of " if gang.nodes > 1 else ""
+    if gpus:
+        return f"{nodes}{gang.gpus_per_node} × {escape.inline(gang.gpu_model or 'GPU')}"  # noqa: RUF001
+    ranks = gang.processes_per_node
+    return f"{nodes}{ranks} process{'es' * (ranks > 1)}, engine {escape.inline(facts.plan.engine)}"
+
+
+def outcome(facts: RunFacts) -> str:
+    """The verdict of the gate, or why and how the run ended; empty while there is nothing to say."""
+    run = facts.run
+    match standing.kind(run):
+        case "succeeded":
+            return f"**Gate**: {escape.inline(run.verdict)}." if run.verdict else ""
+        case "gate":
+            return escape.alert(
+                "CAUTION",
+                (
+                    f"**The gate failed**: {escape.inline(run.verdict)}.",
+                    "The training itself went well; its outputs are kept and no model was released.",
+                ),
+            )
+        case "cancelled":
+            return escape.alert("WARNING", _why(run))
+        case "goes on":
+            return escape.alert("WARNING", _why(run)) if run.tip else ""
+    return escape.alert("CAUTION", _why(run))
+
+
+def _why(run: Run) -> Iterator[str]:
+    cause = run.attempts[-1].cause if run.attempts else ""
+    first, _, rest = run.reason.strip().partition("\n")
+    if cause and standing.kind(run) == "failed":
+        yield f"**Likely cause**: {escape.inline(cause)}"
+        first = first.removesuffix(cause).removesuffix(": ")
+    if first.strip():
+        yield escape.inline(first)
+    if rest.strip():
+        yield escape.fence(rest.split("\n", LOG_LINES)[:LOG_LINES])
+    if run.tip:
+        yield f"→ {tip(run.tip)}"
+
+
+def tip(text: str) -> str:
+    """What to change or type next; a command is one piece of code."""
+    return (
+        escape.code(text, 300) if text.startswith("pushtrain ") and "`" not in text else escape.inline(text)
+    )
+
+
+def last_lines(facts: RunFacts, most: int = LOG_LINES) -> str:
+    """The last lines of the rank that failed, or of the environment's build; empty unless the run failed."""
+    run = facts.run
+    if standing.kind(run) not in ("failed", "timed out"):
+        return ""
+    lines = facts.last_lines or (run.attempts[-1].last_lines if run.attempts else ())
+    shown = [each for each in lines[-most:] if each.strip()]
+    if not shown:
+        return ""
+    rank = run.attempts[-1].failed_rank if run.attempts else None
+    of = f"rank {rank}" if rank is not None else "the ranks" if run.attempts else "the environment's build"
+    return escape.details(f"Last {len(shown)} lines of {of}", escape.fence(shown), is_open=True)
+
+
+def progress(facts: RunFacts) -> str:
+    """A bar of the steps done against the base's last step; empty where there is no base to go by."""
+    found = figures.progress(facts)
+    if found is None or facts.run.state is not State.RUNNING:
+        return ""
+    step, last = found
+    done = round(BAR_WIDTH * step / last)
+    bar = "▰" * done + "▱" * (BAR_WIDTH - done)
+    return f"`{bar}` step {step} of {last}, by the last run of {escape.code(figures.base_name(facts))}"
+
+
+def durations(facts: RunFacts) -> str:
+    """`preparing 4.2s · running 11m · …` and the sum."""
+    told = [f"{state} {_short(seconds)}" for state, seconds in figures.stages(facts.run, now_s=facts.now_s)]
+    total = _short(figures.took_s(facts.run, now_s=facts.now_s))
+    return f"**Time** {total}: {' · '.join(told)}" if told else ""
+
+
+def duration_table(facts: RunFacts) -> str:
+    """Seconds of every stage, with their share of the whole as a bar."""
+    told = tuple(figures.stages(facts.run, now_s=facts.now_s))
+    whole = sum(seconds for _, seconds in told) or 1.0
+    rows = [(str(state), _short(seconds), _share(seconds / whole)) for state, seconds in told]
+    total = figures.took_s(facts.run, now_s=facts.now_s)
+    return escape.table(("stage", "took", ""), [*rows, ("**all**", f"**{_short(total)}**", "")], align="lrl")
+
+
+def _share(part: float) -> str:
+    blocks = round(BAR_WIDTH * part)
+    return f"`{'█' * blocks}` {part:.0%}" if blocks else ""
+
+
+def _short(seconds: float) -> str:
+    return format_duration(round(seconds, 1))
+
+
+def no_base(facts: RunFacts) -> str:
+    """That there is no run of the base branch; empty where there is one, or none is asked for."""
+    base = facts.plan.asked.base
+    if facts.base is not None or base is None or not facts.series:
+        return ""
+    return f"Nothing to compare with: no run of {escape.code(base)} has succeeded yet."
+
+
+def inputs(facts: RunFacts, most: int) -> str:
+    """The inputs that differ from the base's; all of them where there is no base."""
+    text = _inputs(facts, most)
+    if not text.startswith("|"):
+        return text
+    differ = f" that differ from {escape.code(figures.base_name(facts))}" if facts.base is not None else ""
+    return f"**Inputs**{differ}\n\n{text}"
+
+
+def _inputs(facts: RunFacts, most: int) -> str:
+    own = facts.run.inputs
+    if facts.base is None:
+        plain = [(escape.cell(name), _value(own, name)) for name in own]
+        text = escape.table(("input", "value"), plain[:most]) if plain else ""
+        return text + _more(len(plain) - most, "inputs")
+    before, name = facts.base.run.inputs, escape.cell(figures.base_name(facts))
+    differ = [each for each in {**own, **before} if own.get(each) != before.get(each)]
+    if not differ:
+        return f"All inputs are those of {name}." if own else ""
+    rows = [(escape.cell(each), f"**{_value(own, each)}**", _value(before, each)) for each in differ]
+    return escape.table(("input", "this run", name), rows[:most]) + _more(len(rows) - most, "inputs")
+
+
+def _value(inputs: Mapping[str, Value], name: str) -> str:
+    return escape.cell(format_value(inputs[name])) if name in inputs else "n/a"
+
+
+def _more(count: int, noun: str) -> str:
+    return f"\n\n… and {count} more {noun}" if count > 0 else ""
+
+
+def outputs(facts: RunFacts, most: int, *, digests: bool) -> str:
+    """The files with their sizes, and the command that brings them; empty where there are none."""
+    files = facts.files
+    if not files:
+        return ""
+    head = ("file", "size", "sha256") if digests else ("file", "size")
+    rows = [_file(each, digests=digests) for each in files[:most]]
+    return escape.table(head, rows, align="lrl"[: len(head)]) + _more(len(files) - most, "files")
+
+
+def _file(entry: FileEntry, *, digests: bool) -> tuple[str, ...]:
+    cells = (escape.cell(entry.path), format_size(entry.size_bytes))
+    digest = entry.digest.removeprefix("sha256:")
+    return (*cells, escape.cell(digest or "growing")) if digests else cells
+
+
+def outputs_title(facts: RunFacts) -> str:
+    """How many files, how large."""
+    count, size = len(facts.files), format_size(sum(each.size_bytes for each in facts.files))
+    return f"{count} output{'s' * (count != 1)}, {size}" + ("" if facts.sealed else " so far")
+
+
+def fetching(facts: RunFacts) -> str:
+    """The command that copies the outputs, and where they are."""
+    run = facts.run
+    command = f"pushtrain outputs {run.id} get . ./{run.name}-{run.id.rpartition('-')[2]}"
+    if facts.store.startswith("s3://"):
+        command += f" --store {escape.shell(facts.store)}"
+    return f"They lie in the store {escape.code(facts.store)}.\n\n{escape.fence([command], 'sh')}"
+
+
+def repeat(facts: RunFacts) -> str:
+    """The commands that do the same by hand; empty for a run that is not of a commit."""
+    plan, run = facts.plan, facts.run
+    if not run.commit:
+        return ""
+    parts = ["pushtrain run", *([escape.shell(facts.folder)] if facts.folder not in ("", ".") else [])]
+    if facts.train_file != "train.yml":
+        parts.append(f"-f {escape.shell(facts.train_file)}")
+    parts += [f"-p {escape.shell(f'{name}={format_value(value)}')}" for name, value in plan.inputs.items()]
+    parts.append(f"--engine {escape.shell(plan.engine)}")
+    commands = (f"git fetch origin {run.commit}", f"git checkout {run.commit}", _wrapped(parts))
+    # Not `escape.fence`: a command that was cut would be another one.
+    return _code_block(" && \\\n".join(commands))
+
+
+def _wrapped(parts: Sequence[str]) -> str:
+    one = " ".join(parts)
+    return one if len(one) <= 100 else " \\\n  ".join(parts)
+
+
+def _code_block(text: str) -> str:
+    marks = "`" * max(3, escape.longest_run(text) + 1)
+    return f"{marks}sh\n{text}\n{marks}"
+
+
+def notes(facts: RunFacts) -> str:
+    """What else there is to know: a fork, warnings of the run, features that are off."""
+    told = []
+    if facts.plan.asked.fork:
+        told.append("The run is of a fork: it gets no secrets, shares no cache and releases no model.")
+    told += [escape.inline(each) for each in dict.fromkeys((*facts.plan.notes, *facts.notes))]
+    told += [f"⚠️ {escape.inline(each)}" for each in facts.run.warnings]
+    return "\n".join(f"- {each}" for each in told)
+
+
+def earlier(facts: RunFacts, most: int) -> str:
+    """Other runs of the pull request, newest first; empty where there are none."""
+    if not facts.earlier:
+        return ""
+    newest_first = sorted(facts.earlier, key=lambda run: run.id, reverse=True)
+    rows = [_earlier(facts, run) for run in newest_first[:most]]
+    head = ("run", "", "metric", "inputs that differ from this run's", "took", "commit")
+    return escape.table(head, rows, align="llllrl") + _more(len(facts.earlier) - most, "runs")
+
+
+def _earlier(facts: RunFacts, run: Run) -> tuple[str, ...]:
+    return (
+        escape.cell(run.id),
+        f"{standing.mark(run)} {standing.word(run)}",
+        escape.cell(figures.measured(run)) if run.metric else "",
+        differing(run.inputs, facts.run.inputs),
+        _short(figures.took_s(run, now_s=facts.now_s)),
+        commit(facts, run),
+    )
+
+
+def differing(inputs: Mapping[str, Value], others: Mapping[str, Value]) -> str:
+    """`name=value` of the inputs that are not as in `others`, in one cell."""
+    told = [f"{n}={format_value(v)}" for n, v in inputs.items() if n not in others or others[n] != v]
+    return escape.cell(" ".join(told)) if told else ""
+
+
+def footer(facts: RunFacts) -> str:
+    """The run's id, when this was written, and what may be typed; nothing that changes once the run ended."""
+    run = facts.run
+    at_s = run.stages[-1].started_at_s if run.stages and run.state.ended else facts.now_s
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
+    parts = [f"run {escape.code(run.id)}", f"ended {when}" if run.state.ended else f"as of {when}"]
+    return f"<sub>{' · '.join((*parts, *_hints(facts)))}</sub>"
+
+
+def _hints(facts: RunFacts) -> Iterator[str]:
+    if facts.plan.asked.pull is None or not facts.command:
+        return
+    if not facts.run.state.ended:
+        yield f"{escape.code(f'{facts.command} cancel')} stops it"
+    elif facts.run.release:
+        yield f"{escape.code(f'/promote {figures.released(facts.run)} production')} puts it to use"
+    elif facts.run.inputs and not facts.plan.asked.fork:
+        yield f"{escape.code(f'{facts.command} {_of_interest(facts)}=VALUE')} tries another value"
+    yield f"{escape.code(f'{facts.command} help')} lists what can be typed"
+
+
+def _of_interest(facts: RunFacts) -> str:
+    """The input that is most likely to be changed again: the first that differs from the base's."""
+    own, before = facts.run.inputs, facts.base.run.inputs if facts.base is not None else {}
+    return next((name for name in own if own[name] != before.get(name, own[name])), next(iter(own)))
