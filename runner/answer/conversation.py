@@ -167,5 +167,5 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _react(desk: Desk, comment: Comment, reaction: str) -> None:
-    desk.features.use("comments", lambda: thread.react(desk.repository, comment.id, reaction))  # type: ignore[arg-type]  # one of three
+def _react(desk: Desk, comment: Comment, reaction: thread.Reaction) -> None:
+    desk.features.use("comments", lambda: thread.react(desk.repository, comment.id, reaction))

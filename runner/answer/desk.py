@@ -40,7 +40,11 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """All of it. `quick` is the repository for what must not hold up a run: it gives up soon, to try again later."""
+    """All of it.
+
+    `quick` is the repository for what must not hold up a run: it gives up soon, to try again later. `token_lasts`
+    says whether the token is good for longer than the job.
+    """
 
     shop: Workshop
     repository: Repository
@@ -51,6 +55,7 @@ class Desk:
     job: Job
     options: Options
     results: Path
+    token_lasts: bool
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,19 +12,22 @@ from typing import TYPE_CHECKING
 from runner.answer import artifacts, registry
 from runner.answer.desk import metrics_json
 from runner.errors import GitHubError, ModelError, StoreError
+from runner.github.thread import Reaction
 from runner.report import job as job_text
 from runner.runs import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from runner.answer.attend import Attendance
     from runner.answer.desk import Desk
     from runner.report.facts import RunFacts
 
 logger = logging.getLogger(__name__)
 
-REACTIONS = {State.SUCCEEDED: "rocket", State.FAILED: "confused", State.CANCELLED: "confused"}
+REACTIONS: Mapping[State, Reaction] = {
+    State.SUCCEEDED: "rocket",
+    State.FAILED: "confused",
+    State.CANCELLED: "confused",
+}
 LAST_WORD_TIMES = 2
 
 

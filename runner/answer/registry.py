@@ -42,7 +42,9 @@ def publish(desk: Desk, run: Run, plan: Plan) -> str:
     shelf = StoreShelf(store)
     version = models.find(shelf, str(run.release))
     origin = _origin(desk, run, plan)
-    return releases.publish(desk.repository, store, version, origin=origin, environ=os.environ)
+    signed = provenance.attest(shelf, version, origin, os.environ)
+    logger.info("%s: %s", version.tag, signed.note)
+    return releases.publish(desk.repository, store, version, card="card")
 
 
 def _origin(desk: Desk, run: Run, plan: Plan) -> provenance.Origin:

@@ -74,7 +74,12 @@ class Voice:
                 self._keep(check=made, check_digest=digest)
             return
         number = self._said.check
-        if self._try("checks", lambda: (checks.update(self._desk.quick, number, wanted), True)):
+
+        def update() -> bool:
+            checks.update(self._desk.quick, number, wanted)
+            return True
+
+        if self._try("checks", update):
             self._keep(check_digest=digest)
 
     def say_comment(self, facts: RunFacts) -> None:
@@ -90,12 +95,17 @@ class Voice:
         if number is not None:
             self._keep(comment=number, comment_digest=digest)
 
-    def react(self, reaction: str) -> None:
+    def react(self, reaction: thread.Reaction) -> None:
         """Put `eyes`, `rocket` or `confused` on the comment that asked. Safe to repeat."""
         command = self._said.command
         if command is None or self._said.reaction == reaction:
             return
-        if self._try("comments", lambda: (thread.react(self._desk.quick, command, reaction), True)):  # type: ignore[arg-type]  # one of the three
+
+        def react() -> bool:
+            thread.react(self._desk.quick, command, reaction)
+            return True
+
+        if self._try("comments", react):
             self._keep(reaction=reaction)
 
     @property

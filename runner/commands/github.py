@@ -146,7 +146,7 @@ def _detach(desk: Desk, outcome: Outcome) -> int:
     if outcome.accepted:
         last = outcome.accepted[-1].run_id
         finish.write_outputs(os.environ, {"run-id": last, "state": "queued"})
-        if desk.repository.outlives_job:
+        if desk.token_lasts:
             outbox.leave_watcher(desk, [each.run_id for each in outcome.accepted])
         else:
             print(
@@ -215,10 +215,12 @@ def _desk(asked: argparse.Namespace) -> Desk:
         quick=repository.impatient(),
         features=Features(),
         place=here,
-        remote=desks.remote(environ, token=repository.token()),
+        remote=desks.remote(environ, token=repository.line.token()),
         job=desks.job(environ),
         options=_options(asked),
         results=desks.results(environ, home=shop.home),
+        # The token of a job begins so, and ends with the job; one of an App as well, but we renew it.
+        token_lasts=isinstance(auth, client.App) or not auth.value.startswith("ghs_"),
     )
 
 
