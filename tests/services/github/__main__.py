@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import threading
 from pathlib import Path
 
 from tests.services.github.server import GitHub
@@ -20,17 +21,18 @@ def main() -> None:
     parser.add_argument("--private", action="store_true", help="repositories are private")
     parser.add_argument("repositories", nargs="*", metavar="OWNER/NAME=FOLDER")
     given = parser.parse_args()
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
     github = GitHub(given.folder.resolve(), description=given.description, port=given.port)
     for pair in given.repositories:
         name, _, folder = pair.partition("=")
         github.repository(name, Path(folder) if folder else None, private=given.private)
     print(json.dumps({"url": github.url, "token": github.token}), flush=True)
-    try:
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    finally:
-        github.close()
-        for violation in github.violations:
-            print(violation, flush=True)
+    ended.wait()
+    github.close()
+    for violation in github.violations:
+        print(violation, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
+import os
 import re
 import socket
 import struct
@@ -19,7 +21,7 @@ from werkzeug.datastructures import Headers, ImmutableMultiDict
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.wrappers import Request, Response
 
-from tests.services.github import endpoints, faults, git, openapi, smart_http
+from tests.services.github import endpoints, faults, git, smart_http
 from tests.services.github.endpoints.releases import read_range, signed_url
 from tests.services.github.faults import Outage
 from tests.services.github.routing import Ask, Cut, Endpoint, Json, Problem, Reply, absent, body_of, routes
@@ -114,7 +116,8 @@ def _reset(environ: WSGIEnvironment) -> None:
     line = environ.get("werkzeug.socket")
     if line is not None:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        line.close()
+        # close() alone would wait for the files that were made of it.
+        os.close(line.detach())
 
 
 @dataclass(kw_only=True)
@@ -171,7 +174,26 @@ class Visit:
             # The request is carried out; what is lost is the news of it.
             response = self._true_answer(fault.cut_upload_after_bytes)
             return _failure(fault) or response
-        return _failure(fault) or self._true_answer(fault.cut_upload_after_bytes)
+        failure = _failure(fault)
+        return self._true_answer(fault.cut_upload_after_bytes) if failure is None else self._failed(failure)
+
+    def _failed(self, failure: Response) -> Response:
+        """A failure in place of the answer; what was asked is validated all the same."""
+        self._drain()
+        if self.kind in ("api", "upload"):
+            with contextlib.suppress(Problem):
+                self._route()
+            self._finish(failure)
+            self._validate(failure, faulty=True)
+        return failure
+
+    def _drain(self) -> None:
+        """Reads what was sent to its end: an answer before that would be lost to a client that still writes."""
+        if self.kind == "upload":
+            while self.request.stream.read(1024 * 1024):
+                pass
+        else:
+            self.request.get_data()
 
     def _true_answer(self, cut_after_bytes: int | None) -> Response:
         if self.kind in ("api", "upload"):
@@ -209,6 +231,8 @@ class Visit:
 
     def _api(self, cut_after_bytes: int | None) -> Response:
         try:
+            if self.kind == "api":
+                self._drain()
             if not self.request.headers.get("User-Agent"):
                 raise Problem(
                     403, "Request forbidden by administrative rules. Please send a User-Agent header."
@@ -217,6 +241,7 @@ class Visit:
             self._route()
             response = self._limited(cut_after_bytes)
         except Problem as problem:
+            self._drain()
             response = _problem(problem)
         self._finish(response)
         self._validate(response)
@@ -409,9 +434,12 @@ class Visit:
             response.headers["X-RateLimit-Reset"] = str(int(token.reset_at_s))
             response.headers["X-RateLimit-Resource"] = "core"
 
-    def _validate(self, response: Response) -> None:
+    def _validate(self, response: Response, *, faulty: bool = False) -> None:
         if self.found is None or self.service.description is None:
             return
+        # It is slow to load, and only those who validate need it.
+        from tests.services.github import openapi
+
         template = _CURRENT.get((self.found.method, self.found.template), self.found.template)
         exchange = openapi.Exchange(
             method=self.found.method,
@@ -426,6 +454,7 @@ class Visit:
             answer=response.get_data(),
             answer_type=response.headers.get("Content-Type", ""),
             answer_headers=response.headers,
+            faulty=faulty,
         )
         found = openapi.violations(self.service.description, exchange)
         with self.world.lock:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
@@ -34,6 +34,9 @@ from tests.services.github.state import (
     secret,
 )
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 Role = Literal["none", "read", "triage", "write", "maintain", "admin"]
 
 
@@ -42,6 +45,9 @@ class _Quiet(WSGIRequestHandler):
 
     def log(self, type: str, message: str, *args: object) -> None:
         pass
+
+    def connection_dropped(self, error: BaseException, environ: WSGIEnvironment | None = None) -> None:
+        self.close_connection = True
 
 
 class GitHub:
@@ -467,7 +473,7 @@ class Repository:
             base = self.head(pull.base_branch)
             made = git.merge(self.folder, base, pull.head, f"Merge pull request #{number}", by=who)
             issue.state, issue.closed_at_s = "closed", moment_s
-            pull.merged_at_s, pull.merge_commit = moment_s, made
+            pull.base, pull.merged_at_s, pull.merge_commit = base, moment_s, made
             ref = f"refs/heads/{pull.base_branch}"
             git.set_ref(self.folder, ref, made)
             self.world.moved(self.record, ref, base, made, by=user, at_s=moment_s, kind="pr_merge")

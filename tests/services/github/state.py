@@ -314,17 +314,19 @@ class World:
             self._follow(repo, branch, after)
 
     def _follow(self, repo: Repo, branch: str, after: str) -> None:
-        if after == git.NOTHING:
-            return
         for base in self.repositories.values():
             for issue in base.issues.values():
                 pull = issue.pull
                 if pull and issue.state == "open":
-                    if pull.head_repository is repo and pull.head_branch == branch:
-                        pull.head = after
-                        git.set_ref(base.folder, f"refs/pull/{issue.number}/head", after)
-                    if base is repo and pull.base_branch == branch:
-                        pull.base = after
+                    if pull.head_repository is not repo or pull.head_branch != branch:
+                        continue
+                    if after == git.NOTHING:
+                        issue.state, issue.closed_at_s = "closed", self.now_s
+                        continue
+                    # What is told of the base is from when the head moved last, as on GitHub.
+                    pull.head = after
+                    pull.base = git.resolve(base.folder, f"refs/heads/{pull.base_branch}") or pull.base
+                    git.set_ref(base.folder, f"refs/pull/{issue.number}/head", after)
 
 
 def _kind(repo: Repo, before: str, after: str) -> str:

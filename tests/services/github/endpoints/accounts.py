@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import jwt
-
 from tests.services.github.routing import Ask, Problem, Reply, absent, endpoint
 from tests.services.github.state import App, Repo, Token, World, secret
 
@@ -39,6 +37,8 @@ def rate_limit(ask: Ask) -> Reply:
 
 def _app(ask: Ask) -> App:
     """The app whose signed token (JWT) came with the request."""
+    import jwt
+
     given = ask.request.headers.get("Authorization", "").partition(" ")[2]
     problem = Problem(401, "A JSON web token could not be decoded")
     try:

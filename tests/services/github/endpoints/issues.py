@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.services.github.routing import Ask, Problem, Reply, absent, endpoint, invalid, required
+from tests.services.github.shapes import iso
 from tests.services.github.state import Comment, Issue, Reaction, Repo
 
 _MOST_CHARACTERS = 65_536
@@ -26,7 +27,12 @@ def issue(ask: Ask, repo: Repo, issue_number: int) -> Reply:
 @endpoint("GET", "/repos/{owner}/{repo}/issues/{issue_number}/comments", needs=_READ)
 def comments(ask: Ask, repo: Repo, issue_number: int) -> Reply:
     issue_of(repo, issue_number)
-    found = [comment for comment in repo.comments.values() if comment.issue == issue_number]
+    since = ask.query("since")
+    found = [
+        comment
+        for comment in repo.comments.values()
+        if comment.issue == issue_number and (not since or iso(comment.updated_at_s) >= since)
+    ]
     return Reply(body=[ask.shapes.comment(repo, comment) for comment in ask.page(found)])
 
 

@@ -17,12 +17,19 @@ def _pull(repo: Repo, number: int) -> tuple[Issue, PullHalf]:
     return issue, issue.pull
 
 
+def _base(repo: Repo, pull: PullHalf) -> str:
+    """What it would be, or was, merged into."""
+    if pull.merged_at_s is not None:
+        return pull.base
+    return git.resolve(repo.folder, f"refs/heads/{pull.base_branch}") or pull.base
+
+
 def _commits(repo: Repo, pull: PullHalf) -> list[git.Commit]:
-    return git.commits(repo.folder, "--reverse", f"{pull.base}..{pull.head}")
+    return git.commits(repo.folder, "--reverse", f"{_base(repo, pull)}..{pull.head}")
 
 
 def _changes(repo: Repo, pull: PullHalf) -> list[git.Change]:
-    middle = git.merge_base(repo.folder, pull.base, pull.head)
+    middle = git.merge_base(repo.folder, _base(repo, pull), pull.head)
     return git.changes(repo.folder, middle, pull.head) if middle else []
 
 
