@@ -35,7 +35,7 @@ _SLASH = _Step(chars=frozenset("/"))
 _ANY = _Step(chars=None, repeats=True, jumps=(1,))
 _WITHIN = _Step(chars=None, within=True, repeats=True, jumps=(1,))
 # `**/` at the front of a part is any number of folders, none included: `**/README.md` is also README.md.
-_FOLDERS = (replace(_ANY, jumps=(1, 2)), _SLASH)
+_FOLDERS = (_Step(chars=frozenset(), jumps=(1, 3)), _ANY, _SLASH)
 
 
 def matches(patterns: Sequence[str], name: str) -> bool:
