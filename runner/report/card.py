@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runner.models.provenance import Origin
     from runner.models.signing import Kind
 
-# https://docs.github.com/en/rest/releases/releases#create-a-release says nothing; 125,000 characters are taken.
+# GitHub refuses more than 125,000 characters ("body is too long"); bytes are never fewer.
 BODY_BYTES = 120_000
 
 _FILES, _FEW_FILES = 300, 30
@@ -45,8 +45,8 @@ class Place:
 
 
 def card(version: Version, origin: Origin, place: Place, *, before: Version | None) -> str:
-    """The card: what it is, how to load it, metrics and inputs (against `before`, the version before it), data, lineage,
-    files, how to verify it. Pure, and the same for the same arguments; at most `BODY_BYTES` of UTF-8.
+    """What it is, how to load it, metrics and inputs against `before` (the version before it), data, lineage, files,
+    and how to verify it: at most `BODY_BYTES` of UTF-8. Pure, and the same for the same arguments.
     """
     parts = (
         must(_about(version, origin, place)),
@@ -66,11 +66,12 @@ def card(version: Version, origin: Origin, place: Place, *, before: Version | No
 
 def _about(version: Version, origin: Origin, place: Place) -> str:
     lineage = version.lineage
-    made = f"{escape.inline(version.framework)} model" if version.framework else "Model"
+    made = f", made with {escape.inline(version.framework)}" if version.framework else ""
     if version.framework and version.framework_version:
-        made = f"{escape.inline(version.framework)} {escape.code(version.framework_version)} model"
+        made += f" {escape.code(version.framework_version)}"
     run = escape.link(f"run {escape.code(lineage.run_id)}", origin.job_url or "")
-    text = f"{made}, trained by {run} from {_commit(version, place)}"
+    name = f"**{version.name} {version.version}**"
+    text = f"{name}{made}, was trained by {run} from {_commit(version, place)}"
     if lineage.branch:
         text += f" on {escape.code(lineage.branch)}"
     if origin.by:
@@ -212,7 +213,7 @@ def _lineage_rows(version: Version, origin: Origin, place: Place) -> Iterator[tu
     yield "engine", escape.cell(origin.engine) if origin.engine else ""
     yield "started by", escape.cell(origin.trigger or lineage.started_by)
     yield "workflow", escape.cell(origin.workflow) if origin.workflow else ""
-    yield "registered", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(version.created_at_s))
+    yield "registered", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(version.created_at_s))
 
 
 # Its files, and how to verify them
@@ -249,7 +250,7 @@ def _verify(version: Version, place: Place) -> str:
             told = "Its statement of provenance is signed with a key; the public one verifies it."
             command += " --key pushtrain.pub"
         case "none":
-            told = "Nobody signed it: there was neither an identity nor a key. Its files can be compared with the registry."
+            told = "Nobody signed it. Its files can be compared with what the registry says of them."
             command += " --unsigned-ok"
     return f"## How to verify it\n\n{told}\n\n{_code_block('sh', [command])}"
 
