@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Literal
 
 from runner import gpus, place, plan, runs
@@ -45,7 +46,7 @@ class Machine:
         scratch = self._home / "scratch" / run_id
         scratch.mkdir(parents=True, exist_ok=True)
         with (scratch / "supervisor.log").open("ab") as log:
-            subprocess.Popen(
+            child = subprocess.Popen(
                 [
                     sys.executable,
                     "-m",
@@ -62,6 +63,8 @@ class Machine:
                 env={**self._environ(run_id), "PUSHTRAIN_HOME": str(self._home)},
                 start_new_session=True,
             )
+        # A caller that lives longer than the supervisor, such as one that follows several runs, takes note of its end.
+        threading.Thread(target=child.wait, daemon=True).start()
 
     def _environ(self, run_id: str) -> dict[str, str]:
         """What the supervisor inherits; nothing but the least where its plan cannot be read."""
