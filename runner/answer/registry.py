@@ -44,7 +44,14 @@ def publish(desk: Desk, run: Run, plan: Plan) -> str:
     origin = _origin(desk, run, plan)
     signed = provenance.attest(shelf, version, origin, os.environ)
     logger.info("%s: %s", version.tag, signed.note)
-    return releases.publish(desk.repository, store, version, card="card")
+    return releases.publish(
+        desk.repository,
+        store,
+        version,
+        origin=origin,
+        server_url=desk.place.server_url,
+        statement=signed.document,
+    )
 
 
 def _origin(desk: Desk, run: Run, plan: Plan) -> provenance.Origin:

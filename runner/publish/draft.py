@@ -46,6 +46,12 @@ def begin(repository: Repository, version: Version, *, card: str) -> Release:
     return first
 
 
+def retell(repository: Repository, draft: Release, version: Version, *, card: str) -> None:
+    """Gives a draft that was begun before the text that is true now."""
+    if draft.draft and draft.body != _body(version, card):
+        releases.update(repository, draft, name=draft.name, body=_body(version, card))
+
+
 def abandon(repository: Repository, version: Version) -> None:
     """Takes the run's drafts of this version away; safe to repeat."""
     for each in _own(repository, version).values():
@@ -68,12 +74,7 @@ def _mark(version: Version) -> str:
 
 
 def _body(version: Version, card: str) -> str:
-    mark = f"\n\n{_mark(version)}\n"
-    room = releases.BODY_LIMIT - len(mark)
-    text = card.rstrip()
-    if len(text) > room:
-        text = text[:room].rpartition("\n")[0]
-    return text + mark
+    return f"{card.rstrip()}\n\n{_mark(version)}\n"
 
 
 def complete(
@@ -85,7 +86,7 @@ def complete(
     """
     there = {asset.name: asset for asset in release.assets}
     for piece in pieces:
-        if not _is_there(there.get(piece.name), piece, release):
+        if not any(_is_there(there.get(name), piece, release) for name in (piece.name, *piece.instead)):
             _send(repository, release, piece, progress)
 
 

@@ -11,7 +11,8 @@ from runner.errors import Conflict, ModelError
 from runner.github import releases, tags
 from runner.github.permissions import CONTENTS
 from runner.github.refusals import Call
-from runner.models.shelf import newest_first
+from runner.models.shelf import StoreShelf, newest_first
+from runner.models.signing import kind_of
 from runner.publish import draft
 from runner.publish.document import (
     FILE_LIMIT_BYTES,
@@ -25,12 +26,14 @@ from runner.publish.document import (
 )
 from runner.publish.pieces import pieces
 from runner.publish.shelf import one_tag
+from runner.report.card import Place, card
 
 if TYPE_CHECKING:
     from runner.github.client import Repository
     from runner.github.releases import Release
     from runner.github.tags import Tag
     from runner.models import Version
+    from runner.models.provenance import Origin
     from runner.store import Progress, Store
 
 logger = logging.getLogger(__name__)
@@ -54,30 +57,42 @@ def publish(
     store: Store,
     version: Version,
     *,
-    card: str,
+    origin: Origin,
+    server_url: str,
+    statement: bytes,
     progress: Progress | None = None,
     limits: Limits = GITHUB_LIMITS,
 ) -> str:
-    """Publishes a version of the store with `card` as the text of its release; returns the release's URL.
+    """Publishes a version of the store as a release with its card and its files; returns the release's URL.
 
-    Safe to repeat, and by several at once: what is there stays, and a release that is whole is only looked at. What
-    was broken off goes on with what is missing. `progress` is told the bytes that were sent. Raises ModelError where
-    GitHub lacks the commit or has the version of another run, StoreError and GitHubError as they come.
+    `statement` is what `provenance.attest` made of `origin`, signed or not. Safe to repeat, and by several at once:
+    what is there stays, and a release that is whole is only looked at. What was broken off goes on with what is
+    missing. `progress` is told the bytes that were sent. Raises ModelError where GitHub lacks the commit or has the
+    version of another run, StoreError and GitHubError as they come.
     """
     made = document(
         version, store_uri=store.uri, file_limit_bytes=limits.file_bytes, files_limit=limits.files
     )
     content = dump_document(made)
     message = version_message(version, digest_of(content))
-    wanted = pieces(store, made, content)
+    wanted = pieces(store, made, content, statement=statement)
     published = _published(repository, version, message)
     if published is not None:
         draft.complete(repository, published, wanted, progress=progress)
         return published.url
     commit = _commit(repository, version)
-    begun = draft.begin(repository, version, card=card)
+    place = Place(
+        server_url=server_url,
+        repository=repository.name,
+        assets=made.assets,
+        store=made.store or store.uri,
+        signature=kind_of(statement),
+    )
+    text = card(version, origin, place, before=_before(store, version))
+    begun = draft.begin(repository, version, card=text)
     draft.complete(repository, begun, wanted, progress=progress)
     _tag(repository, version, commit=commit, message=message)
+    draft.retell(repository, begun, version, card=text)
     done = releases.publish(repository, begun)
     logger.info("published %s: %s", version.tag, done.url)
     return done.url
@@ -97,6 +112,14 @@ def latest(repository: Repository, name: str) -> str | None:
     """The newest version of a model that has a tag on GitHub, such as 1.2.0; None where there is none yet."""
     read = (read_version_tag(ref.name) for ref in tags.refs(repository, f"{name}@v"))
     return next(iter(newest_first(each[1] for each in read if each and each[0] == name)), None)
+
+
+def _before(store: Store, version: Version) -> Version | None:
+    """The version that came before it in the store; None for the first."""
+    shelf = StoreShelf(store)
+    numbers = shelf.numbers(version.name)
+    older = numbers[numbers.index(version.version) + 1 :] if version.version in numbers else ()
+    return shelf.version(version.name, older[0]) if older else None
 
 
 def _commit(repository: Repository, version: Version) -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from runner import runs
 from runner.errors import NotFound
-from runner.models.shelf import StoreShelf
 from runner.models.signing import Signed
-from runner.publish.document import DOCUMENT, MANIFEST, digest_of
+from runner.publish.document import DOCUMENT, MANIFEST, STATEMENTS, digest_of
 
 if TYPE_CHECKING:
     from runner.publish.document import Document
@@ -20,20 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What is to be an asset: `bring` puts it into a file. `digest` is None where any content will do."""
+    """What is to be an asset: `bring` puts it into a file.
+
+    `digest` is None where any content under this name will do, or under one of those `instead`.
+    """
 
     name: str
     size_bytes: int
     digest: str | None
     bring: Callable[[Path], object]
+    instead: tuple[str, ...] = ()
 
 
-def pieces(store: Store, made: Document, content: bytes) -> tuple[Piece, ...]:
+def pieces(store: Store, made: Document, content: bytes, *, statement: bytes) -> tuple[Piece, ...]:
     """The assets in the order in which they are sent; `content` is the document's own. Raises StoreError."""
     return (
         *_files(store, made),
         *_manifest(store, made.version.lineage.run_id),
-        *_statement(store, made),
+        _statement(statement),
         _small(DOCUMENT, content),
     )
 
@@ -57,13 +60,16 @@ def _manifest(store: Store, run_id: str) -> Iterator[Piece]:
         return
 
 
-def _statement(store: Store, made: Document) -> Iterator[Piece]:
-    content = StoreShelf(store).statement(made.version)
-    if content is not None:
-        name = Signed(document=content, note="").name
-        yield Piece(
-            name=name, size_bytes=len(content), digest=None, bring=lambda path: path.write_bytes(content)
-        )
+def _statement(content: bytes) -> Piece:
+    """No two signatures are the same: the first one stays, and a stronger one is as good."""
+    name = Signed(document=content, note="").name
+    return Piece(
+        name=name,
+        size_bytes=len(content),
+        digest=None,
+        bring=lambda path: path.write_bytes(content),
+        instead=STATEMENTS[: STATEMENTS.index(name)],
+    )
 
 
 def _small(name: str, content: bytes) -> Piece:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,30 +10,15 @@ from typing import Any
 from runner import models
 from runner.github import client
 from runner.models import Draft, Lineage, Resources, Version
+from runner.models.provenance import Origin, attest
 from runner.publish.github import publish
 from runner.publish.shelf import GitHubShelf
 from runner.store import Store
+from tests.fakes.clock import SkippingClock
 from tests.models.test_registry import LINEAGE, put
 from tests.services.github import GitHub, Repository
 
 FILES = {"saved_model.pb": b"graph", "variables/index": b"index", "empty": b""}
-CARD = "# digits\n\nTells digits apart."
-
-
-class Soon:
-    """A clock on which waiting costs no time."""
-
-    def __init__(self) -> None:
-        self._now_s = time.time()
-
-    def time(self) -> float:
-        return self._now_s
-
-    def monotonic(self) -> float:
-        return self._now_s
-
-    def sleep(self, seconds: float, /) -> None:
-        self._now_s += seconds
 
 
 def connected(github: GitHub, name: str = "lab/mnist", *, token: str | None = None) -> client.Repository:
@@ -44,7 +28,7 @@ def connected(github: GitHub, name: str = "lab/mnist", *, token: str | None = No
         repository=name,
         auth=client.Token(value=token or github.token),
         cache=None,
-        clock=Soon(),
+        clock=SkippingClock(),
     )
 
 
@@ -79,6 +63,14 @@ def version(
     return models.register(store, draft)
 
 
+def published(repository: client.Repository, store: Store, of: Version, **kwargs: Any) -> str:
+    """As a job would publish it: attested, but with nothing to sign with."""
+    origin = Origin(by="ann")
+    statement = attest(models.StoreShelf(store), of, origin, {}).document
+    url = "https://github.example"
+    return publish(repository, store, of, origin=origin, server_url=url, statement=statement, **kwargs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Desk:
     """A repository on GitHub and a store, and what is between them."""
@@ -103,7 +95,7 @@ class Desk:
         return version(self.store, self.folder, kwargs.pop("commit", self.repo.head()), **kwargs)
 
     def publish(self, of: Version, **kwargs: Any) -> str:
-        return publish(self.repository, self.store, of, card=CARD, **kwargs)
+        return published(kwargs.pop("repository", self.repository), self.store, of, **kwargs)
 
 
 def desk_of(github: GitHub, store: Store, folder: Path) -> Desk:

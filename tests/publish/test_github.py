@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from runner.errors import GitHubDown, ModelError
+from runner.models.provenance import Origin, statement
 from runner.publish import document
-from runner.publish.github import Limits, latest, publish
+from runner.publish.github import Limits, latest
 from runner.store import open_store
 from tests.publish import made
-from tests.publish.made import Desk
-
-WRITES = "POST|PATCH|PUT|DELETE"
+from tests.publish.made import Desk, published
 
 
 def written(desk: Desk) -> list[str]:
@@ -37,7 +36,8 @@ def test_a_version_is_a_release_with_its_card_its_files_and_what_tells_of_them(d
     assert url == f"{desk.repo.url}/releases/tag/digits%40v1.0.0"
     assert (release.name, release.draft) == ("digits 1.0.0", False)
     assert release.body
-    assert release.body.startswith(made.CARD)
+    assert release.body.startswith("**digits 1.0.0**")
+    assert "pushtrain models download digits@1.0.0 --store github://lab/mnist" in release.body
     files = content(desk)
     assert files.pop("pushtrain-model.json") == document.dump_document(
         document.document(version, store_uri=desk.store.uri)
@@ -46,6 +46,7 @@ def test_a_version_is_a_release_with_its_card_its_files_and_what_tells_of_them(d
         "saved_model.pb": b"graph",
         "variables.index": b"index",
         "pushtrain-manifest.json": b'{"sealed": true, "files": []}',
+        "provenance.json": statement(version, Origin(by="ann")),
     }
 
 
@@ -77,7 +78,7 @@ def test_of_many_releases_a_publication_asks_few_times(desk: Desk) -> None:
         desk.repo.add_release(f"v0.{number}")
     repository = desk.repository
 
-    publish(repository, desk.store, desk.version(), card=made.CARD)
+    desk.publish(desk.version(), repository=repository)
 
     assert repository.calls <= 20
 
@@ -108,7 +109,12 @@ def test_a_publication_that_was_broken_off_goes_on_where_it_stopped(
 
     (release,) = desk.repo.releases()
     assert not release.draft
-    assert content(desk).keys() == {"saved_model.pb", "variables.index", "pushtrain-model.json"}
+    assert content(desk).keys() == {
+        "saved_model.pb",
+        "variables.index",
+        "provenance.json",
+        "pushtrain-model.json",
+    }
     assert [asset.id for asset in release.assets][: len(whole)] == whole
 
 
@@ -119,7 +125,7 @@ def test_a_line_that_is_cut_in_an_upload_costs_one_more_upload(desk: Desk) -> No
     desk.publish(version)
 
     assert content(desk)["weights"] == b"w" * 300_000
-    assert [asset.state for asset in desk.repo.release("digits@v1.0.0").assets] == ["uploaded"] * 2
+    assert [asset.state for asset in desk.repo.release("digits@v1.0.0").assets] == ["uploaded"] * 3
 
 
 def test_what_a_draft_has_broken_is_sent_again(desk: Desk) -> None:
@@ -160,6 +166,7 @@ def test_two_who_publish_at_once_make_one_release(desk: Desk) -> None:
     assert not release.draft
     assert sorted(asset.name for asset in release.assets) == [
         *(f"part-{number}" for number in range(5)),
+        "provenance.json",
         "pushtrain-model.json",
     ]
 
@@ -172,7 +179,7 @@ def test_a_version_that_another_run_published_is_refused_by_the_name_of_that_run
     other = made.version(elsewhere, tmp_path, desk.repo.head(), run="run-2")
 
     with pytest.raises(ModelError, match=r"digits@v1\.0\.0 in lab/mnist is that of run run-1") as caught:
-        publish(desk.repository, elsewhere, other, card=made.CARD)
+        published(desk.repository, elsewhere, other)
 
     assert "train again" in caught.value.tip
     assert len(desk.repo.releases()) == 1
@@ -183,14 +190,14 @@ def test_who_is_overtaken_by_another_run_leaves_nothing_behind(desk: Desk, tmp_p
     other = made.version(elsewhere, tmp_path, desk.repo.head(), run="run-2")
     fault = desk.github.fault(status=503, times=None, method="POST", path="/git/refs")
     with pytest.raises(GitHubDown):
-        publish(desk.repository, elsewhere, other, card=made.CARD)
+        published(desk.repository, elsewhere, other)
     fault.times = 0
     desk.publish(desk.version())
     late = made.connected(desk.github)
     assert len(desk.repo.releases()) == 2
 
     with pytest.raises(ModelError, match="run-1"):
-        publish(late, elsewhere, other, card=made.CARD)
+        published(late, elsewhere, other)
 
     (release,) = desk.repo.releases()
     assert not release.draft
@@ -235,15 +242,6 @@ def test_what_is_too_large_stays_in_the_store(desk: Desk) -> None:
     assert "large" not in content(desk)
 
 
-def test_a_card_that_is_too_long_is_cut_at_a_line(desk: Desk) -> None:
-    publish(desk.repository, desk.store, desk.version(), card="a line\n" * 30_000)
-
-    body = desk.repo.release("digits@v1.0.0").body
-    assert body
-    assert len(body) <= 125_000
-    assert body.endswith("a line\n\n<!-- pushtrain run run-1 -->\n")
-
-
 def test_bytes_that_are_sent_are_told(desk: Desk) -> None:
     told: list[int] = []
     version = desk.version()
@@ -269,4 +267,4 @@ def test_the_next_version_counts_on_from_the_one_that_is_published(desk: Desk, t
         elsewhere, tmp_path, desk.repo.head(), run="run-2", after=latest(desk.repository, "digits")
     )
 
-    assert publish(desk.repository, elsewhere, other, card=made.CARD).endswith("digits%40v1.1.0")
+    assert published(desk.repository, elsewhere, other).endswith("digits%40v1.1.0")
