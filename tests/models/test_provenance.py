@@ -88,8 +88,9 @@ def test_every_file_is_a_subject_with_its_digest() -> None:
     ]
 
 
-def test_the_same_version_gives_the_same_bytes_in_whatever_order_its_files_are() -> None:
-    turned = dataclasses.replace(VERSION, files=tuple(reversed(VERSION.files)))
+def test_the_same_version_gives_the_same_bytes_in_whatever_order_files_and_inputs_are() -> None:
+    turned = lineage(inputs=dict(reversed(list(LINEAGE.inputs.items()))))
+    turned = dataclasses.replace(turned, files=tuple(reversed(VERSION.files)))
 
     assert statement(turned, ORIGIN) == statement(VERSION, ORIGIN)
 

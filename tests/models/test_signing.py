@@ -1,7 +1,12 @@
 import base64
+import dataclasses
+import hashlib
 import json
 import logging
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from runner.errors import ModelError
+from runner.models import ModelFile
 from runner.models.provenance import statement
 from runner.models.signatures import Signers, open_document
 from runner.models.signing import keygen, public_key, sign
 from tests.models.test_provenance import ORIGIN, VERSION
-from tests.services.sigstore import Instance, serving
+from tests.services.sigstore import ISSUER, Instance, serving
 
 STATEMENT = statement(VERSION, ORIGIN)
 
@@ -122,11 +128,13 @@ def test_where_sigstore_fails_the_key_signs_and_the_note_says_why(
 
 def test_a_sigstore_that_never_answers_is_not_waited_for(instance: Instance, tmp_path: Path) -> None:
     instance.fault, instance.status = "/api/v2", 0
+    started_s = time.monotonic()
 
     signed = sign(STATEMENT, environ=environ(instance, tmp_path), deadline_s=2)
 
     assert signed.kind == "none"
     assert "Sigstore did not answer within 2 s" in signed.note
+    assert time.monotonic() - started_s < 20
 
 
 def test_the_name_of_a_private_repository_is_not_told_to_a_public_log(
@@ -187,3 +195,37 @@ def test_a_key_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_a_private_key_is_not_taken_for_a_public_one(key: Path) -> None:
     with pytest.raises(ModelError, match="is a private key"):
         public_key(key.read_bytes(), where="pushtrain.key")
+
+
+# Read by others than the ones who wrote it
+
+
+def test_a_bundle_is_verified_by_the_command_of_sigstore(instance: Instance, tmp_path: Path) -> None:
+    content = b"graph"
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    version = dataclasses.replace(VERSION, files=(ModelFile(path="model", size_bytes=5, digest=digest),))
+    signed = sign(statement(version, ORIGIN), environ=environ(instance, tmp_path))
+    (tmp_path / "model").write_bytes(content)
+    (tmp_path / "bundle").write_bytes(signed.document)
+
+    who = ["--cert-identity", instance.identity, "--cert-oidc-issuer", ISSUER]
+    command = ["sigstore", "--trust-config", str(tmp_path / "trust.json"), "verify", "identity", *who]
+    command = [sys.executable, "-m", *command, "--bundle", str(tmp_path / "bundle"), str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "model").write_bytes(b"grape")
+    assert subprocess.run(command, capture_output=True).returncode != 0
+
+
+def test_an_envelope_is_verified_by_openssl(key: Path, tmp_path: Path) -> None:
+    envelope = json.loads(sign(STATEMENT, environ={"PUSHTRAIN_SIGNING_KEY": key.read_text()}).document)
+    kind = envelope["payloadType"].encode()
+    # https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
+    (tmp_path / "said").write_bytes(
+        b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(STATEMENT), base64.b64decode(envelope["payload"]))
+    )
+    (tmp_path / "signature").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
+
+    command = ["openssl", "dgst", "-sha256", "-verify", str(key.with_suffix(".pub"))]
+    command += ["-signature", str(tmp_path / "signature"), str(tmp_path / "said")]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "Verified OK\n"

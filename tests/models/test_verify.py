@@ -102,6 +102,10 @@ def remove(folder: Path) -> None:
     (folder / "saved_model.pb").unlink()
 
 
+def remove_empty(folder: Path) -> None:
+    (folder / "empty").unlink()
+
+
 def add(folder: Path) -> None:
     (folder / "variables" / "evil.py").write_bytes(b"evil")
 
@@ -121,6 +125,7 @@ def link_folder(folder: Path) -> None:
     [
         (change, "variables/index was changed: it has sha256:"),
         (remove, "saved_model.pb is missing"),
+        (remove_empty, "empty is missing"),
         (add, "variables/evil.py is no file of the model"),
         (link, "saved_model.pb is a link, not the file"),
         (link_folder, "variables is no file of the model"),
@@ -252,6 +257,7 @@ def test_the_statement_of_another_version_is_told(signed: Signed) -> None:
         ("predicateType", "https://slsa.dev/provenance/v0.2", "a statement of another predicate"),
         ("subject", [{"name": "a", "digest": {"md5": "0"}}], "subjects are not files with a sha256"),
         ("subject", "none", "subjects are not files with a sha256"),
+        ("subject", [{"name": "a", "digest": {"sha256": "0"}}] * 2, "subjects are not files with a sha256"),
     ],
 )
 def test_a_statement_of_another_kind_is_told(signed: Signed, field: str, value: Any, text: str) -> None:
@@ -354,6 +360,7 @@ def test_an_identity_may_be_one_workflow_or_any_of_a_repository(
         ({"identity": "https://github.com/bob/digits/.github/workflows/train.yml@refs/heads/main"}, "SANs"),
         ({"repository": "https://github.com/bob/digits"}, "expected https://github.com/bob/digits"),
         ({"repository": "https://github.com/ann/digits", "issuer": "https://example.com"}, "OIDCIssuer"),
+        ({"identity": Instance().identity, "issuer": "https://example.com"}, "OIDCIssuer"),
         ({}, "nobody was named who may"),
     ],
 )
@@ -500,6 +507,9 @@ def test_a_release_that_was_downloaded_by_hand_is_verified_without_a_network(
     done = offline("digits@v1.0.0", str(release), "--repository", "ann/digits", trust=tmp_path / "trust.json")
     assert done.returncode == 76
     assert "✗ variables.index was changed" in done.stdout
+    (release / "variables.index").unlink()
+    done = offline("digits@1.0.0", str(release), "--repository", "ann/digits", trust=tmp_path / "trust.json")
+    assert "✗ variables.index is missing" in done.stdout
 
 
 def test_a_release_by_hand_needs_the_version_that_it_should_be(
