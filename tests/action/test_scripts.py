@@ -16,7 +16,8 @@ from tests.services.act import copy_action
 
 TELLS = """\
 import json, os, sys
-print(json.dumps({"argv": sys.argv[1:], "env": dict(os.environ), "pid": os.getpid(), "path": sys.path, "file": __file__}))
+told = {"argv": sys.argv[1:], "env": dict(os.environ), "pid": os.getpid(), "path": sys.path, "file": __file__}
+print(json.dumps(told))
 """
 
 
@@ -143,7 +144,7 @@ def test_old_environments_go_when_a_new_one_is_made_unless_something_runs_from_t
 
 def test_a_tool_cache_that_cannot_be_written_is_done_without(action: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    env = environ(tmp_path / "file", HOME=str(tmp_path), UV_CACHE_DIR=os.path.expanduser("~/.cache/uv"))
+    env = environ(tmp_path / "file", HOME=str(tmp_path), UV_CACHE_DIR=str(Path.home() / ".cache" / "uv"))
     assert made(action, env).stdout.startswith(str(tmp_path / ".cache" / "pushtrain"))
 
 

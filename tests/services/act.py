@@ -200,7 +200,7 @@ def _children(parent: int) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """A way to run workflows: `folder` is this test's own, `cache` is kept between sessions, `action` is a copy of ours."""
+    """A way to run workflows: `folder` is this test's own, `cache` outlives sessions, `action` is a copy of ours."""
 
     folder: Path
     cache: Path
@@ -298,7 +298,7 @@ class Act:
 
 
 def _told(event: events.Event, place: Path, *, run_id: int, attempt: int) -> dict[str, str]:
-    """What GitHub says of a job, where act would ask a git repository or make it up. `SHA_REF` is act's word for the commit."""
+    """What GitHub says of a job, where act would ask git or make it up; `SHA_REF` is act's word for the commit."""
     said = events.environ(event, place, run_id=run_id, attempt=attempt)
     del said["GITHUB_EVENT_PATH"]
     workflow_ref = f"{event.repository}/.github/workflows/train.yml@{event.ref}"
