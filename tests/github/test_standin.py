@@ -213,6 +213,8 @@ def test_tags_and_their_messages(repo: Repository, remote: Remote) -> None:
     remote.create_git_ref("refs/tags/net#production#1", made.sha)
     with pytest.raises(GithubException, match="Reference already exists"):
         remote.create_git_ref("refs/tags/net@v1.0.0", made.sha)
+    with pytest.raises(GithubException, match="Could not verify object"):
+        remote.create_git_tag("net@v1.0.0", "The first", "1" * 40, "commit")
     with pytest.raises(GithubException, match="Object does not exist"):
         remote.create_git_ref("refs/tags/x", "1" * 40)
     assert [ref.ref for ref in remote.get_git_matching_refs("tags/net")] == [

@@ -86,6 +86,9 @@ class Service:
     def storage(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application of the other address, where the bytes of assets lie."""
         request = Request(environ)
+        if self.outage:
+            _reset(environ)
+            raise Cut("the service is away")
         response = self._stored(request)
         with self.world.lock:
             self.calls.append(

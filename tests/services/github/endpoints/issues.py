@@ -24,6 +24,16 @@ def issue(ask: Ask, repo: Repo, issue_number: int) -> Reply:
     return Reply(body=ask.shapes.issue(repo, issue_of(repo, issue_number)))
 
 
+@endpoint("POST", "/repos/{owner}/{repo}/issues", needs="issues:write")
+def open_issue(ask: Ask, repo: Repo) -> Reply:
+    (title,) = required(ask.body, "Issue", "title")
+    number = repo.next_number()
+    made = Issue(number=number, title=title, body=ask.body.get("body"), by=ask.user, at_s=ask.world.now_s)
+    repo.issues[number] = made
+    body = ask.shapes.issue(repo, made)
+    return Reply(status=201, body=body, headers={"Location": body["url"]})
+
+
 @endpoint("GET", "/repos/{owner}/{repo}/issues/{issue_number}/comments", needs=_READ)
 def comments(ask: Ask, repo: Repo, issue_number: int) -> Reply:
     issue_of(repo, issue_number)
