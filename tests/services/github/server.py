@@ -389,6 +389,29 @@ class Repository:
         """What `git args` prints in it."""
         return git.text(self.folder, *args)
 
+    def rule(
+        self,
+        *pattern: str,
+        exclude: tuple[str, ...] = (),
+        forbids: str = "creation",
+        enforcement: str = "active",
+        bypass: str = "never",
+    ) -> None:
+        """Adds a set of rules for tags such as `refs/tags/v*`. It is told, not enforced."""
+        with self.world.lock:
+            made = {
+                "id": self.world.next_id(),
+                "name": "tags",
+                "target": "tag",
+                "source_type": "Repository",
+                "source": self.name,
+                "enforcement": enforcement,
+                "conditions": {"ref_name": {"include": list(pattern), "exclude": list(exclude)}},
+                "rules": [{"type": forbids}],
+                "current_user_can_bypass": bypass,
+            }
+            self.record.rulesets.append(made)
+
     # people
 
     def grant(self, login: str, role: Role, *, role_name: str | None = None) -> None:

@@ -223,6 +223,7 @@ class Repo:
     releases: dict[int, Release] = field(default_factory=dict)
     activity: list[Activity] = field(default_factory=list)
     runs: dict[int, WorkflowRun] = field(default_factory=dict)
+    rulesets: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def full_name(self) -> str:

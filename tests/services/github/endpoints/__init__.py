@@ -10,6 +10,18 @@ from tests.services.github.endpoints import (
     pulls,
     refs,
     releases,
+    rules,
 )
 
-__all__ = ["accounts", "actions", "checks", "commits", "contents", "issues", "pulls", "refs", "releases"]
+__all__ = [
+    "accounts",
+    "actions",
+    "checks",
+    "commits",
+    "contents",
+    "issues",
+    "pulls",
+    "refs",
+    "releases",
+    "rules",
+]
