@@ -68,7 +68,8 @@ def without_caches(text: str) -> str:
     the image is made.
     """
     settings = f"UV_CACHE_DIR={_UV_CACHE} UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1"
-    return _CACHE_MOUNT.sub("", text).replace(settings, "UV_NO_CACHE=1 UV_NO_BUILD=1")
+    alone = _CACHE_MOUNT.sub("", text).replace(settings, "UV_NO_CACHE=1")
+    return alone.replace("/uv pip install ", "/uv pip install --no-build ")
 
 
 def _apt(ingredients: Ingredients) -> str:

@@ -115,10 +115,13 @@ def remove_isolated_image(run_id: str) -> None:
 
 
 def _require_harmless(recipe: Recipe) -> None:
+    # uv lets `--no-binary` of a requirements file go before its own `--no-build`.
+    source_builds = any("--no-binary" in line for line in (*recipe.pip, *recipe.constraints))
     made_of = {
         f"the Dockerfile {recipe.dockerfile_path}": recipe.dockerfile_path is not None,
         "environment.conda": recipe.conda is not None,
         "environment.legacy_keras": recipe.legacy_keras,
+        "packages with --no-binary": source_builds,
     }
     for what, there in made_of.items():
         if there:

@@ -141,9 +141,18 @@ class ContainerRanks:
             self._holder = self._hold()
 
     def _make_network(self, name: str) -> None:
-        """A network of this run's nodes; that of an isolated run leads nowhere else."""
+        """A network of this run's nodes; that of an isolated run leads nowhere else, not even to this host.
+
+        `internal` is a matter of the host's firewall rules, which Docker may have been told not to touch. Without an
+        address of the host on the bridge there is nobody to send a packet on to.
+        """
+        isolated = self._job.isolated
         self._client.networks.create(
-            name, driver="bridge", internal=self._job.isolated, labels={RUN_LABEL: self._job.run_id}
+            name,
+            driver="bridge",
+            internal=isolated,
+            options={"com.docker.network.bridge.inhibit_ipv4": "true"} if isolated else None,
+            labels={RUN_LABEL: self._job.run_id},
         )
 
     def start(self, process: Process, sink: Callable[[bytes], None]) -> ContainerRank:

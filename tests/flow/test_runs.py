@@ -186,6 +186,23 @@ def test_a_wish_to_cancel_is_left_in_the_runs_folder(store: Store) -> None:
     assert runs.cancel_requested(store, A) == "kill"
 
 
+def test_the_first_reason_of_a_wish_to_cancel_stays_and_a_kill_is_never_softened(store: Store) -> None:
+    made.run(store, A)
+    assert runs.cancel_reason(store, A) == ""
+    runs.request_cancel(store, A, how="stop", why=f"superseded by {B}")
+    runs.request_cancel(store, A, how="kill", why="cancelled by\nann")
+    runs.request_cancel(store, A, how="stop")
+    assert runs.cancel_requested(store, A) == "kill"
+    assert runs.cancel_reason(store, A) == f"superseded by {B}"
+
+
+def test_a_reason_is_one_line_of_bearable_length(store: Store) -> None:
+    made.run(store, A)
+    runs.request_cancel(store, A, how="stop", why="by\nann  " + "x" * 1000)
+    assert runs.cancel_requested(store, A) == "stop"
+    assert runs.cancel_reason(store, A) == "by ann " + "x" * (runs.REASON_CHARACTERS - 7)
+
+
 def test_a_name_that_is_no_key_is_refused_by_the_store(store: Store) -> None:
     with pytest.raises(StoreError):
         runs.load(store, "../x")
