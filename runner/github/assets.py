@@ -32,7 +32,7 @@ LIMIT_BYTES = (2 << 30) - 1
 _TRIES = 5
 _UPLOADED = "uploaded"
 # GitHub renames what has other characters, in silence: https://docs.github.com/en/rest/releases/assets
-_NAME = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
+_NAME = re.compile(r"[\w+@-](?:[\w.+@-]*[\w+@-])?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def _checked(call: Call, path: Path, name: str, digest: str | None) -> Blob:
     if not _NAME.fullmatch(name) or ".." in name:
         raise GitHubError(
             f"GitHub would not {call.doing} under this name",
-            tip="use letters, digits, `.`, `-` and `_` alone, with no `.` at its ends",
+            tip="use letters, digits and `.-_+@` alone, with no `.` at its ends",
         )
     if not 0 < size_bytes <= LIMIT_BYTES:
         said = "it is empty" if not size_bytes else "it has 2 GiB or more"

@@ -111,6 +111,11 @@ class Repository:
         """Returns a view on the same connection whose calls wait no longer than that."""
         return Repository(self.name, line=self._line, patience_s=patience_s)
 
+    def token(self) -> str:
+        """Returns a token that is good now, for git; that of an App is asked for where it is due."""
+        with self._line.patience.call(self.patience_s):
+            return self._line.token()
+
     def close(self) -> None:
         """Closes the connections; safe to repeat."""
         self._line.close()

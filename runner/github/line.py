@@ -51,6 +51,8 @@ _PASSING = (
 
 # Its debug lines hold whole answers, and so the tokens that an App is given.
 logging.getLogger("github.Requester").setLevel(logging.INFO)
+# Its warnings hold the addresses of storage hosts, which are secrets; what is waited for is logged by us.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 class Line:
@@ -80,6 +82,12 @@ class Line:
         """Closes the connections; safe to repeat."""
         self._connection.close()
         self._files.close()
+
+    def token(self) -> str:
+        """Returns a token that has not ended by the clock; an App's is renewed where it is due."""
+        if isinstance(self._auth, App) and self._ends_soon():
+            self._renew(self._auth)
+        return self._bearer.value
 
     def send(
         self,
@@ -216,13 +224,9 @@ class Line:
 
     def _let_in(self, call: Call, ask: Callable[[], Answer]) -> Answer:
         """Returns the answer with a token that has not ended; an App's is renewed where it is due, or refused."""
-        if not isinstance(self._auth, App):
-            return ask()
-        if self._ends_at is None or self._ends_at - _RENEW_BEFORE < self._now():
-            self._renew(self._auth)
-            return ask()
+        self.token()
         answer = ask()
-        if answer.status == HTTPStatus.UNAUTHORIZED:
+        if answer.status == HTTPStatus.UNAUTHORIZED and isinstance(self._auth, App):
             logger.info(
                 "GitHub refused the token while it was asked to %s; asking for another one", call.doing
             )
@@ -244,8 +248,9 @@ class Line:
         self._bearer.value = made.content["token"]
         self._ends_at = datetime.fromisoformat(made.content["expires_at"])
 
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.patience.clock.time(), UTC)
+    def _ends_soon(self) -> bool:
+        now = datetime.fromtimestamp(self.patience.clock.time(), UTC)
+        return self._ends_at is None or self._ends_at - _RENEW_BEFORE < now
 
     def _as(self, identity: Identity) -> Requester:
         return github.Github(

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
 from runner.errors import GitHubAbsent, GitHubDenied
 from runner.github.client import part
-from runner.github.permissions import ACTIVITY, PULLS
+from runner.github.permissions import ACTIVITY, CONTENTS, PULLS
 from runner.github.refusals import Call
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class _Listed(msgspec.Struct):
     state: str
 
 
+class _Branch(msgspec.Struct):
+    object: _Commit
+
+
 class _Push(msgspec.Struct):
     before: str
     after: str
@@ -121,6 +126,13 @@ def _at(pushes: Any, at_s: float) -> str | None:
             return None
         return str(push.after)
     return None
+
+
+def head_of(repository: Repository, branch: str) -> str | None:
+    """Returns the commit that a branch of the repository is at; None where there is no such branch."""
+    call = Call(doing=f"show the branch {branch}", feature=CONTENTS)
+    found = repository.find(call, f"git/ref/heads/{quote(branch)}", _Branch)
+    return found.object.sha if found else None
 
 
 def commits(repository: Repository, number: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from runner.github.assets import Asset, AssetAnswer, delete_asset, download, upl
 from runner.github.client import part
 from runner.github.permissions import RELEASES
 from runner.github.refusals import Call
-from runner.github.texts import one_line
+from runner.github.texts import one_line, same_text
 
 if TYPE_CHECKING:
     from runner.github.client import Repository
@@ -106,12 +106,14 @@ def create_draft(
     wanted = {**_texts(name=name, body=body), "tag_name": tag, "draft": True, "prerelease": prerelease}
 
     def look() -> _Release | None:
+        """Another run's draft of the same tag has another text."""
         found = (
             each
             for each in repository.pages(call, "releases", _Release, per_page=100)
             if each.tag_name == tag
         )
-        return min(found, key=lambda each: each.id, default=None)
+        same = (each for each in found if each.draft and same_text(each.body, body))
+        return min(same, key=lambda each: each.id, default=None)
 
     return repository.create(call, "releases", wanted, _Release, look=look).ours
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from urllib3.connectionpool import ConnectionPool
+
+logger = logging.getLogger(__name__)
 
 # What may always be sent twice; of the rest, who sends it knows whether.
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -60,7 +63,9 @@ class PatientRetry(GithubRetry):
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
         """Pauses before the next try; raises OutOfPatience where that would end too late."""
-        self._patience.pause(self._wait_s(response), self._reason(response))
+        wait_s, reason = self._wait_s(response), self._reason(response)
+        logger.info("GitHub: %s; trying again in %.0f s", reason, wait_s)
+        self._patience.pause(wait_s, reason)
         self._on_again()
 
     def _wait_s(self, response: BaseHTTPResponse | None) -> float:

@@ -42,3 +42,8 @@ def one_line(text: str, limit: int) -> str:
 def moment(at_s: float) -> str:
     """Returns a time as GitHub writes it: 2026-11-05T12:00:00Z."""
     return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def same_text(theirs: str | None, ours: str) -> bool:
+    """Returns whether two texts are one: GitHub may trim what it is given and write line ends in another way."""
+    return (theirs or "").replace("\r\n", "\n").strip() == ours.replace("\r\n", "\n").strip()

@@ -9,7 +9,7 @@ import msgspec
 from runner.github.people import our_login, remember_login
 from runner.github.permissions import COMMENTS, REACTIONS
 from runner.github.refusals import Call
-from runner.github.texts import fitting, moment
+from runner.github.texts import fitting, moment, same_text
 
 if TYPE_CHECKING:
     from runner.github.client import Repository
@@ -60,7 +60,7 @@ def write(repository: Repository, issue: int, body: str) -> int:
     def look() -> _Comment | None:
         """What is there already is the newest one of ours that says the same."""
         newer = repository.pages(call, f"issues/{issue}/comments", _Comment, per_page=100, since=since)
-        ours = [each for each in newer if _same(each.body, body) and each.by == our_login(repository)]
+        ours = [each for each in newer if same_text(each.body, body) and each.by == our_login(repository)]
         return ours[-1] if ours else None
 
     made = repository.create(call, f"issues/{issue}/comments", {"body": body}, _Comment, look=look)
@@ -80,8 +80,3 @@ def react(repository: Repository, comment_id: int, reaction: Reaction) -> None:
     path = f"issues/comments/{comment_id}/reactions"
     made = repository.say(call, path, {"content": reaction}, _Reacted)
     remember_login(repository, made.user.login if made.user else "")
-
-
-def _same(theirs: str | None, ours: str) -> bool:
-    """GitHub may trim a text and write its line ends in another way."""
-    return (theirs or "").replace("\r\n", "\n").strip() == ours.replace("\r\n", "\n").strip()
