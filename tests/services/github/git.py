@@ -339,7 +339,8 @@ def changes(folder: Path, before: str, after: str) -> list[Change]:
 
 
 def _fields(folder: Path, *args: str) -> Iterator[str]:
-    return iter(run(folder, *args).decode(errors="replace").rstrip("\0").split("\0") if args else [])
+    printed = run(folder, *args).decode(errors="replace").rstrip("\0")
+    return iter(printed.split("\0") if printed else [])
 
 
 def _numbers(folder: Path, before: str, after: str) -> dict[str, tuple[int, int]]:
