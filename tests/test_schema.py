@@ -13,12 +13,14 @@ ACCEPTED = sorted([*(SPECS / "valid").glob("*.yml"), *ROOT.glob("examples/*/trai
 # What a schema can see: keys, types and choices, but neither placeholders nor one key against another.
 STRUCTURAL = (
     "choices",
+    "clock",
     "everything",
     "list",
     "metrics",
     "no-command",
     "paths",
     "quantities",
+    "triggers",
     "two-commands",
     "types",
     "unknown-keys",

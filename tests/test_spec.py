@@ -93,6 +93,21 @@ def test_an_empty_section_has_its_defaults() -> None:
     assert read.entrypoint == "train.py"
 
 
+def test_what_starts_a_run_is_read_in_full() -> None:
+    on = spec.load(SPECS / "valid" / "triggers.yml").on
+    assert on.push is not None
+    assert on.push.branches == ("main", "release/**", "!release/old-*")
+    assert on.push.tags == ("v[12].[0-9]+.[0-9]+",)
+    assert on.comment is not None
+    assert (on.comment.command, on.comment.roles) == ("/fit", ("maintain",))
+    assert on.schedule == ("0 3 * * *", "*/30 9-17 1,15 JAN-JUN MON-FRI/2")
+
+
+def test_nothing_but_a_button_starts_a_run_unless_the_file_says_so() -> None:
+    on = parse("").on
+    assert (on.push, on.comment, on.schedule, on.dispatch) == (None, None, (), True)
+
+
 def test_a_distribution_without_a_type_sets_nothing_up_between_its_ranks() -> None:
     read = spec.load(SPECS / "valid" / "image.yml")
     assert read.distribution == SingleDistribution(type="none", processes_per_node=2)

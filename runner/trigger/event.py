@@ -134,7 +134,7 @@ def _push(environ: Mapping[str, str]) -> Push | None:
     branch, tag = _ref(payload.ref)
     if branch is None and tag is None:
         return None
-    head = None if payload.deleted else payload.head_commit
+    head = payload.head_commit
     # Of an annotated tag `after` is the tag object; `head_commit` is the commit of any tag.
     # https://github.blog/changelog/2021-10-01-the-push-webhook-payload-provides-a-consistent-head_commit-on-tag-creation/
     commit = head.id if head and tag is not None else payload.after

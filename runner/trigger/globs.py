@@ -108,8 +108,6 @@ def _steps(pattern: str) -> tuple[_Step, ...]:
 def _repeat(steps: list[_Step], sign: str) -> None:
     """`?` makes the last step one that may be left out, `+` one that may come again; a wildcard is both already."""
     last = steps[-1]
-    if last.repeats:
-        return
     if sign == "?":
         steps[-1] = replace(last, jumps=(1,))
     else:

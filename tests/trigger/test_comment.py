@@ -46,6 +46,7 @@ def test_a_command_has_a_commit_inputs_and_options() -> None:
         ("'note=a b'", ("note=a b",)),
         ("note='it'\\''s'", ("note=it's",)),
         ('note="a \\"b\\" \\\\"', ('note=a "b" \\',)),
+        ("note='a\\' x=1", ("note=a\\", "x=1")),
         ("note=a=b", ("note=a=b",)),
         ("note=#1", ("note=#1",)),
         ("note=$(rm) x=`id` y=;z", ("note=$(rm)", "x=`id`", "y=;z")),
@@ -170,6 +171,7 @@ def test_what_is_not_said_in_so_many_words_is_no_command(body: str) -> None:
         "<!-- marker -->\n/train",
         "<!-- marker -->\n\n/train",
         "<details>\n\nx\n\n</details>\n\n/train",
+        "<div><!-- <blockquote> --></div>\n\n/train",
         "<img src=x>\n\n/train",
         "set <value> first\n/train",
         "a<br>\n/train",
@@ -212,6 +214,7 @@ def test_what_stands_after_such_a_place_is_one(body: str) -> None:
         ("/train --engin docker", "/train --engine docker"),
         ("/train --Engine=docker", "/train --engine=docker"),
         ("/train -fresh", "/train --fresh"),
+        ("/train --fresh=true", "/train --fresh"),
         ("/train \u2014engine docker", "/train --engine docker"),
         ("/train lr=0.1 deadbeef", "/train deadbeef lr=0.1"),
         ("/train --engine deadbeef 1234567", "/train 1234567 --engine deadbeef"),
@@ -226,7 +229,10 @@ def test_what_stands_after_such_a_place_is_one(body: str) -> None:
         ("/train lr=1\u200b", "/train lr=1"),
         ("/train lr=1\x07", "/train lr=1"),
         ("/train note='a\u2028b'", "/train note=ab"),
+        ("/train note=\u201ca\\\\b\u201d", "/train note='a\\\\b'"),
         ("/train foo", "/train help"),
+        ("/train https://example.com", "/train help"),
+        ("/train -p", "/train help"),
         ("/train --engine", "/train help"),
         ("/train --engine a --engine b", "/train help"),
         ("/train 1a=2", "/train help"),
@@ -261,6 +267,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
 def test_more_than_ten_commands_are_one_mistake() -> None:
     assert len(commands("/train\n" * 10)) == 10
+    assert len(commands("/train\n" * 11)) == 1
     assert mistake("/train lr=1\n" * 5000).message == "5000 commands in one comment are too many"
 
 

@@ -199,6 +199,7 @@ def test_githubs_own_examples_are_read(
         ("push", "[]", "event.json: Input should be an object"),
         ("push", '{"ref": "refs/heads/x"}', "event.json: before: Field required"),
         ("push", '{"ref": 5}', "event.json: ref: Input should be a valid string"),
+        ("check_run", '{"action": "x", "check_run": {"id": "4"}}', "event.json: check_run.id: "),
         ("issue_comment", '{"comment": {"user": {}}}', "event.json: action: Field required"),
         ("workflow_dispatch", '{"inputs": {"lr": {}}, "sender": {"login": "a"}}', "event.json: inputs.lr: "),
         ("schedule", '{"schedule": ""}', "event.json: schedule: "),
