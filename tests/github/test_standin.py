@@ -166,7 +166,10 @@ def test_a_person_has_no_check_runs_and_an_app_only_its_own(
     other = Github(base_url=github.url, auth=auth, retry=None, seconds_between_writes=0).get_repo(repo.name)
     with pytest.raises(GithubException, match="can only be modified by the GitHub App that created it"):
         other.get_check_run(check.id).edit(status="in_progress")
-    assert other.create_check_run("app", repo.head()).app.slug == "pushtrain"
+    link = "https://example.org/run"
+    assert remote.create_check_run("ours", repo.head(), details_url=link).details_url != link
+    made = other.create_check_run("app", repo.head(), details_url=link)
+    assert (made.app.slug, made.details_url) == ("pushtrain", link)
 
 
 def test_an_app_asks_for_tokens_of_its_installation(github: GitHub, repo: Repository) -> None:
@@ -248,6 +251,8 @@ def test_a_release_is_a_draft_until_it_is_published(repo: Repository, remote: Re
         remote.create_git_release("net@v1.0.0", "again", "card")
     asset.delete_asset()
     assert not repo.release("net@v1.0.0").assets
+    remote.get_git_ref("tags/net@v1.0.0").delete()
+    assert repo.release("net@v1.0.0").draft
 
 
 def test_the_storage_takes_no_second_credential_and_goes_on_from_a_byte(

@@ -36,7 +36,7 @@ class Fault:
         """The answer in place of the true one."""
         if self.status is None:
             return None
-        if self.status in (403, 429) and self.retry_after_s is not None:
+        if self.status in (403, 429):
             return secondary_limit(self.status, self.retry_after_s)
         if self.status == 401:
             return Problem(401, "Bad credentials")
@@ -52,12 +52,13 @@ _WORDS = {
 }
 
 
-def secondary_limit(status: int, retry_after_s: int) -> Problem:
+def secondary_limit(status: int, retry_after_s: int | None) -> Problem:
+    """GitHub's documentation: without Retry-After one is to wait for a minute at least."""
     return Problem(
         status,
         "You have exceeded a secondary rate limit. Please wait a few minutes before you try again. "
         "If you reach out to GitHub Support for help, please include the request ID.",
-        headers={"Retry-After": str(retry_after_s)},
+        headers={} if retry_after_s is None else {"Retry-After": str(retry_after_s)},
         docs=f"{_LIMITS}#about-secondary-rate-limits",
     )
 

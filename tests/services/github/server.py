@@ -197,7 +197,7 @@ class GitHub:
     ) -> Fault:
         """Lets the next `times` (None: all) requests whose path matches the expression `path` fail.
 
-        By `status`: 502 (a page, not JSON), 5xx, 401; 403 or 429 with `retry_after_s` is the secondary limit.
+        By `status`: 502 (a page, not JSON), 5xx, 401; 403 or 429 is the secondary limit (with Retry-After or without).
         By `reset` the line is cut; `after`: only once the request has been carried out. `cut_upload_after_bytes` cuts
         an upload and leaves a "starter" asset. `delay_s` alone only delays. `hits` of what is returned counts.
         """

@@ -304,7 +304,12 @@ class World:
     def moved(
         self, repo: Repo, ref: str, before: str, after: str, *, by: User, at_s: float, kind: str = ""
     ) -> None:
-        """Records that a branch was pushed, and lets the pull requests of it follow."""
+        """Records that a branch was pushed, and lets pull requests and releases follow."""
+        if ref.startswith("refs/tags/") and after == git.NOTHING:
+            # A release whose tag is taken away is a draft again.
+            for release in repo.releases.values():
+                if release.tag == ref.removeprefix("refs/tags/"):
+                    release.draft, release.published_at_s = True, None
         branch = ref.removeprefix("refs/heads/")
         if branch != ref:
             chosen = kind or _kind(repo, before, after)
