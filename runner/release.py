@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runner import models, runs
 from runner.errors import ModelError
+from runner.models.provenance import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +38,20 @@ def register(
         after=release.after,
     )
     return models.register(store, draft)
+
+
+def origin(plan: Plan, run: runs.Run) -> Origin:
+    """What the statement of the run's version tells beyond the version, as far as plan and run know it."""
+    asked = plan.asked
+    branch = f"refs/heads/{asked.branch}" if asked.branch and not asked.fork else None
+    return Origin(
+        ref=f"refs/tags/{asked.tag}" if asked.tag else branch,
+        trigger=asked.trigger,
+        by=asked.by or None,
+        engine=run.engine,
+        started_at_s=run.created_at_s,
+        finished_at_s=run.stages[-1].started_at_s if run.state.ended and run.stages else None,
+    )
 
 
 def _files(release: PlannedRelease, manifest: Manifest) -> tuple[models.ModelFile, ...]:

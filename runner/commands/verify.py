@@ -1,21 +1,22 @@
-"""`pushtrain models verify | keygen`: is a model what was registered, and who says so; a pair of keys to sign with."""
+"""`pushtrain models verify | sign | keygen`: is a model what was registered, and who says so."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.commands.shop import shelf
+from runner.commands.shop import shelf, workshop
 from runner.errors import ModelError, UsageError
 from runner.models import GITHUB
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
+    from runner.models.provenance import Origin
     from runner.models.signatures import Signers
     from runner.models.verification import Folder, Report, Wanted
 
@@ -140,6 +141,39 @@ def _read(path: Path) -> bytes:
         return path.expanduser().read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def sign(asked: argparse.Namespace) -> int:
+    """Make the statement of a version, sign it with the identity or the key of the environment, and keep it.
+
+    Safe to repeat: what is signed stays. Raises ModelError where there is nothing to sign with.
+    """
+    from runner import models
+    from runner.models import provenance, signing
+
+    place = shelf(asked)
+    version = models.find(place, asked.model)
+    origin = provenance.on_github(_origin(asked, version.lineage.run_id), os.environ)
+    signed = provenance.attest(place, version, origin, os.environ)
+    if signed.kind == "none":
+        tip = f"set {signing.KEY_FILE} to a private key; pushtrain models keygen makes one"
+        raise ModelError(f"{version.name}@{version.version}: {signed.note}", tip=tip)
+    print(f"{version.name}@{version.version}: {signed.note}")
+    return 0
+
+
+def _origin(asked: argparse.Namespace, run_id: str) -> Origin:
+    """What plan and run know, where they are kept here; nothing of what they would tell is needed to verify."""
+    from runner import pipeline, release, runs
+    from runner.errors import Corrupt, NotFound, RunNotFound
+    from runner.models.provenance import Origin
+
+    on_github = (asked.store or "").startswith(GITHUB)
+    store = workshop(argparse.Namespace() if on_github else asked).store
+    try:
+        return release.origin(pipeline.plan_of(store, run_id), runs.load(store, run_id))
+    except (NotFound, RunNotFound, Corrupt):
+        return Origin()
 
 
 def keygen(asked: argparse.Namespace) -> int:

@@ -73,15 +73,21 @@ def attest(shelf: Shelf, version: Version, origin: Origin, environ: Mapping[str,
     with an identity or a key, still can. Blocks for a minute at most where Sigstore does not answer. Raises what the
     shelf raises.
     """
-    if (there := shelf.statement(version)) is not None:
-        return signing.Signed(document=there, note="signed before")
+    if (before := _signed_before(shelf, version)) is not None:
+        return before
     signed = signing.sign(statement(version, origin), environ=environ)
     if signed.kind != "none":
         try:
             shelf.add_statement(version, signed.document)
         except Conflict:
-            return signing.Signed(document=shelf.statement(version) or signed.document, note="signed before")
+            return _signed_before(shelf, version) or signed
     return signed
+
+
+def _signed_before(shelf: Shelf, version: Version) -> signing.Signed | None:
+    there = shelf.statement(version)
+    found = signing.Signed(document=there, note="signed before") if there is not None else None
+    return found if found is not None and found.kind != "none" else None
 
 
 def statement(version: Version, origin: Origin) -> bytes:
@@ -141,11 +147,11 @@ def _internal(version: Version, origin: Origin) -> dict[str, Any]:
 
 def _dependencies(version: Version, origin: Origin) -> list[dict[str, Any]]:
     environment = version.lineage.environment
-    digest = environment.digest.rpartition("@")[2] if environment.digest else None
+    digest = (environment.digest or "").rpartition("@")[2]
     used = _known(
         name="environment",
         uri=f"urn:pushtrain:environment:{environment.kind}:{environment.key}",
-        digest=_digests(digest) if digest else None,
+        digest=_digests(digest) if ":" in digest else None,
     )
     return [_source(version, origin), used, *(_data(each) for each in version.lineage.data)]
 

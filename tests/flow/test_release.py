@@ -142,3 +142,21 @@ def test_a_version_in_the_file_goes_before_what_is_installed(store: Store, run: 
     manifest = sealed(store, tmp_path, "outputs/model/weights")
     version = release.register(store, plan, run, manifest, venv=venv(tmp_path, "scikit_learn-1.7.2"))
     assert version.framework_version == "1.5"
+
+
+def test_what_plan_and_run_know_is_the_origin_of_the_version(plan: Plan, run: Run) -> None:
+    pushed = replace(plan, asked=replace(plan.asked, trigger="push", by="ann", branch="main"))
+
+    found = release.origin(pushed, run)
+
+    assert (found.ref, found.trigger, found.by, found.engine) == (
+        "refs/heads/main",
+        "push",
+        "ann",
+        run.engine,
+    )
+    assert (found.started_at_s, found.finished_at_s) == (run.created_at_s, None)
+    tagged = replace(pushed, asked=replace(pushed.asked, tag="v1"))
+    assert release.origin(tagged, run).ref == "refs/tags/v1"
+    forked = replace(pushed, asked=replace(pushed.asked, fork=True, branch="bob:main"))
+    assert release.origin(forked, run).ref is None

@@ -543,3 +543,19 @@ def test_keys_made_by_the_command_sign_and_verify(
 
     assert run(signed, "digits@1.1.0", "--key", str(tmp_path / "mine.pub")) == 0
     assert main(["models", "keygen", str(tmp_path / "mine.key")]) == 76
+
+
+def test_a_version_that_nobody_signed_is_signed_by_hand(
+    signed: Signed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(open_store(signed.shelf.uri), draft(*signed.version.files, run="20260101-000000-aaaa"))
+    arguments = ["models", "sign", "digits@1.1.0", "--store", signed.shelf.uri]
+
+    assert main(arguments) == 76
+    assert "pushtrain models keygen" in capsys.readouterr().err
+    monkeypatch.setenv("PUSHTRAIN_SIGNING_KEY_FILE", str(signed.key))
+    assert main(arguments) == 0
+    assert "digits@1.1.0: signed with the key" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "digits@1.1.0: signed before" in capsys.readouterr().out
+    assert run(signed, "digits@1.1.0", "--key", str(signed.key.with_suffix(".pub"))) == 0
