@@ -84,6 +84,8 @@ def make_plan(
         found, notes = trust.apply(found, trusted, fork=asked.fork)
     here = looking.finish() if found.source == "." else repository.inspect(folder / found.source)
     engine = shop.engine
+    if asked is not None and asked.fork:
+        engines.check_isolation(engine)
     _check_entrypoint(found, folder, train_file=train_file)
     recipe = _recipe(found, folder / found.source, engine, train_file=train_file)
     made = plan.decide(
@@ -99,6 +101,8 @@ def make_plan(
     )
     made = replace(made, notes=(*notes, *made.notes))
     engine.check(made.gang)
+    if made.isolated:
+        environment.check_isolated(recipe, registry=shop.registry)
     there = environment.present(recipe, root=shop.home / "envs", registry=shop.registry)
     return Planned(plan=made, source=here, environment_present=there)
 

@@ -7,6 +7,7 @@ from runner.environment.facts import Base, DockerFacts, base_digest, docker_fact
 from runner.environment.image import (
     LABEL,
     Image,
+    check_isolated,
     isolated_name,
     prepare_image,
     prepare_isolated_image,
@@ -27,6 +28,7 @@ __all__ = [
     "Venv",
     "base_digest",
     "bases",
+    "check_isolated",
     "docker_facts",
     "image_recipe",
     "isolated_name",

@@ -103,6 +103,12 @@ def prepare_isolated_image(
     return _here(recipe, name)
 
 
+def check_isolated(recipe: Recipe, *, registry: str | None) -> None:
+    """Raise EnvironmentFailed where `prepare_isolated_image` would have to run the fork's code. Builds nothing."""
+    if recipe.image is None and not is_there(recipe, registry=registry):
+        _require_harmless(recipe)
+
+
 def isolated_name(run_id: str) -> str:
     """What the image of a fork's run is called, where it has one of its own."""
     return f"{ISOLATED}:{run_id}"

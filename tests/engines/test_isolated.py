@@ -53,6 +53,13 @@ def test_the_engine_local_cannot_keep_a_forks_run_from_this_machine(tmp_path: Pa
     engines.check_isolation(engines.load("docker", home=tmp_path, store=str(tmp_path / "store")))
 
 
+def test_a_forks_run_is_refused_by_the_engine_local_before_anything_is_stored(local_project: Project) -> None:
+    local_project.write("print('never')")
+    with pytest.raises(Refused, match="needs the engine docker"):
+        submit(local_project)
+    assert local_project.run_ids == ()
+
+
 @docker
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -10,6 +10,7 @@ import pytest
 from runner.environment import (
     Image,
     Recipe,
+    check_isolated,
     isolated_name,
     prepare_image,
     prepare_isolated_image,
@@ -131,8 +132,11 @@ def test_what_runs_the_forks_code_with_a_network_is_not_built(
 
     with pytest.raises(EnvironmentFailed, match="no image is made of"):
         prepare(recipe, tmp_path, lines)
+    with pytest.raises(EnvironmentFailed, match="no image is made of"):
+        check_isolated(recipe, registry=None)
 
     assert lines == []
     if recipe.dockerfile_path is not None:
         ours = prepare_image(recipe, folder=tmp_path, registry=None, secrets={}, log=lambda _: None)
+        check_isolated(recipe, registry=None)
         assert prepare(recipe, tmp_path, lines) == ours
