@@ -19,8 +19,8 @@ from runner.report.plain import coloured, plain
 CODE_LIMIT = 160
 INLINE_LIMIT = 600
 LINE_LIMIT = 400
-# What is looked at of a line: a progress bar may have written megabytes into one.
-_READ_LIMIT = 8_192
+# How much more than its limit is looked at of a line: colours take room, and one line may hold megabytes.
+_READ_FACTOR = 8
 
 # Format characters (Unicode's Cf: zero-width, joiners, directions, tags) and what no text should hold.
 _INVISIBLE = re.compile(
@@ -42,7 +42,8 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 _SIGNS = frozenset("-+=<>·→≥≤≠…±") | {"<=", ">=", "\u2013", "\u2014", "\u00d7", "\u2212"}
-_LOOKS_LIKE_COMMIT = re.compile(r"[0-9a-fA-F]{7,}")
+# Behind a point GitHub takes no digits for a commit.
+_LOOKS_LIKE_COMMIT = re.compile(r"(?<![\w.])[0-9a-fA-F]{7,}")
 _LIST_ITEM = re.compile(r"[-+\u2212]?\d+[.)]+|[-+]\d")
 _TAIL = re.compile(r"[.,;:]+$")
 
@@ -50,7 +51,7 @@ _TAIL = re.compile(r"[.,;:]+$")
 def line(text: str, limit: int = LINE_LIMIT) -> str:
     """`text` as one line of characters that can be seen: no colours, controls, directions or zero widths; cut with …"""
     last = text[text.rstrip("\r\n").rfind("\r") + 1 :] if "\r" in text else text
-    read = last[: max(_READ_LIMIT, 2 * limit)]
+    read = last[: _READ_FACTOR * limit]
     seen = _INVISIBLE.sub("", plain(_BREAKS.sub(" ", _SURROGATE.sub("\ufffd", read))))
     return _cut(_STACKED.sub(r"\1", seen).expandtabs(4).rstrip(), limit)
 
@@ -129,7 +130,8 @@ def link(label: str, url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         return label
-    return f"[{label}](<{quote(_INVISIBLE.sub('', plain(url)), safe=_URL_SAFE)}>)"
+    shown = _INVISIBLE.sub("", plain(url)).encode(errors="replace")
+    return f"[{label}](<{quote(shown, safe=_URL_SAFE)}>)"
 
 
 _URL_SAFE = "/:?=&%@+,;~#[]!$*'()-._"
@@ -150,7 +152,9 @@ def _escaped(character: str) -> str:
         return "\\" + character
     if character.isprintable():
         return character
-    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+    # A byte that was no UTF-8 when it was read is that byte again.
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", errors))
 
 
 def alert(kind: str, paragraphs: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LOG_LINES = 30
 BAR_WIDTH = 24
+COMMAND_LIMIT = 4_000
 
 
 def heading(facts: RunFacts, *, level: int, queue: str = "") -> str:
@@ -173,15 +175,15 @@ def inputs(facts: RunFacts, most: int) -> str:
 def _inputs(facts: RunFacts, most: int) -> str:
     own = facts.run.inputs
     if facts.base is None:
-        plain = [(escape.cell(name), _value(own, name)) for name in own]
-        text = escape.table(("input", "value"), plain[:most]) if plain else ""
-        return text + _more(len(plain) - most, "inputs")
+        plain = [(escape.cell(name), _value(own, name)) for name in islice(own, most)]
+        text = escape.table(("input", "value"), plain) if plain else ""
+        return text + _more(len(own) - most, "inputs")
     before, name = facts.base.run.inputs, escape.cell(figures.base_name(facts))
     differ = [each for each in {**own, **before} if own.get(each) != before.get(each)]
     if not differ:
         return f"All inputs are those of {name}." if own else ""
-    rows = [(escape.cell(each), f"**{_value(own, each)}**", _value(before, each)) for each in differ]
-    return escape.table(("input", "this run", name), rows[:most]) + _more(len(rows) - most, "inputs")
+    rows = [(escape.cell(each), f"**{_value(own, each)}**", _value(before, each)) for each in differ[:most]]
+    return escape.table(("input", "this run", name), rows) + _more(len(differ) - most, "inputs")
 
 
 def _value(inputs: Mapping[str, Value], name: str) -> str:
@@ -228,6 +230,8 @@ def repeat(facts: RunFacts) -> str:
     plan, run = facts.plan, facts.run
     if not run.commit:
         return ""
+    if sum(len(name) + len(format_value(value)) for name, value in plan.inputs.items()) > COMMAND_LIMIT:
+        return f"Its inputs are too long for this: {escape.code(f'pushtrain show {run.id} --json')} has them."
     parts = ["pushtrain run", *([escape.shell(facts.folder)] if facts.folder not in ("", ".") else [])]
     if facts.train_file != "train.yml":
         parts.append(f"-f {escape.shell(facts.train_file)}")

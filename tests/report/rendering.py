@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -13,7 +14,7 @@ from markdown_it import MarkdownIt
 _CODE = frozenset({"code", "pre"})
 # What GitHub looks for in rendered text: people, teams, issues, commits, addresses, emoji, formulas, footnotes.
 _OBEYED = re.compile(
-    r"@\w|#\d|\bGH-\d|\b[0-9a-fA-F]{7,40}\b|://|\bwww\.|:\w[\w+-]*:|\$|\[\^|\[!|\[x?\s?\]|<!--|<\w|</|\\[a-z]|[~*_]{2}"
+    r"@\w|#\d|\bGH-\d|(?<![\w.])[0-9a-fA-F]{7,40}\b|://|\bwww\.|:\w[\w+-]*:|\$|\[\^|\[!|\[x?\s?\]|<!--|<\w|</|\\[a-z]|[~*_]{2}"
 )
 
 
@@ -65,7 +66,8 @@ class Seen(HTMLParser):
 def by_github(markdown: str) -> Seen:
     """As cmark-gfm has it with all of GitHub's extensions, HTML let through."""
     options = Options.CMARK_OPT_UNSAFE | Options.CMARK_OPT_FOOTNOTES
-    return _seen(cmarkgfm.github_flavored_markdown_to_html(markdown, options=options))
+    render: Callable[..., str] = cmarkgfm.github_flavored_markdown_to_html
+    return _seen(render(markdown, options=options))
 
 
 def by_another(markdown: str) -> Seen:
