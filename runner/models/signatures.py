@@ -107,7 +107,8 @@ def _envelope(document: bytes, signers: Signers) -> Opened:
     if signers.key is None:
         text = f"it is signed with a key ({by}), and none was given to compare with"
         return Opened(
-            payload=payload, finding=Finding(ok=False, text=text, tip="--key FILE, their public key")
+            payload=payload,
+            finding=Finding(ok=False, text=text, tip="add --key FILE, the public key of whoever may sign"),
         )
     key = signing.public_key(signers.key, where=signers.key_name)
     for signature in signatures:

@@ -254,7 +254,7 @@ def _files(
         yield Finding(ok=False, text="there is nothing to compare the files with")
     elif not faults:
         files = "1 file" if len(subjects) == 1 else f"all {len(subjects)} files"
-        yield Finding(ok=True, text=f"{files} in {folder.path} as they were registered, and nothing else")
+        yield Finding(ok=True, text=f"{files} in {folder.path} as registered, and nothing else")
 
 
 def _cut(faults: Sequence[str]) -> list[str]:

@@ -88,7 +88,7 @@ def test_what_was_registered_and_signed_holds(signed: Signed) -> None:
     texts = [finding.text for finding in report.findings]
     assert texts[0].startswith("signed with pushtrain.pub (")
     assert texts[1] == f"statement and record agree: run run-1 of commit {'c' * 40}"
-    assert texts[2] == f"all 3 files in {signed.folder} as they were registered, and nothing else"
+    assert texts[2] == f"all 3 files in {signed.folder} as registered, and nothing else"
 
 
 # The files
@@ -464,7 +464,7 @@ def test_the_command_names_what_failed_and_ends_with_76(
     told = capsys.readouterr()
     assert "✗ variables/index was changed" in told.out
     assert "error: digits@1.0.0 is not verified: 2 of 3 checks failed" in told.err
-    assert "tip: --key FILE" in told.err
+    assert "tip: add --key FILE" in told.err
 
 
 def test_the_command_says_so_where_nobody_signed(
