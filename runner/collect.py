@@ -81,7 +81,9 @@ def judge(
     """
     if gate.primary is None:
         return None
-    base = base_run(store, runs.load(store, run_id), branches=branches) if gate.relative else None
+    base = None
+    if gate.relative:
+        base = base_run(store, runs.load(store, run_id), metric=gate.primary, branches=branches)
     return metrics.judge(
         series(store, run_id),
         primary=gate.primary,
@@ -103,13 +105,14 @@ def base_branches(base: str | None) -> tuple[str, ...]:
     return (base,) if base else BASE_BRANCHES
 
 
-def base_run(store: Store, run: Run, *, branches: Collection[str]) -> Run | None:
-    """The newest run of the same name that succeeded on one of `branches` and has a metric, but not `run` itself.
+def base_run(store: Store, run: Run, *, metric: str, branches: Collection[str]) -> Run | None:
+    """The newest run of the same name before this one that succeeded on one of `branches` and has the metric.
 
     A fork's run is never one, whatever its branch is called.
     """
     for other in runs.listing(store, state=runs.State.SUCCEEDED):
-        same = other.name == run.name and other.id != run.id
-        if same and not other.isolated and other.branch in branches and other.metric:
+        earlier = other.name == run.name and other.id < run.id
+        measured_it = other.metric is not None and other.metric[0] == metric
+        if earlier and measured_it and not other.isolated and other.branch in branches:
             return other
     return None

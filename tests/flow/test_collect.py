@@ -1,0 +1,63 @@
+"""Which run a run is compared with."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from runner import collect, runs
+from runner.plan import Gate
+from runner.runs import Run, State
+from runner.store import Store
+from tests.flow import made
+
+A, B, C = (f"2026010{n}-000000-aaaa" for n in (1, 2, 3))
+METRIC = ("accuracy", 0.9)
+
+
+def trained(store: Store, run_id: str, *, state: State = State.SUCCEEDED, **facts: object) -> Run:
+    made.run(store, run_id, state)
+    facts = {"branch": "main", "metric": METRIC, **facts}
+    return runs.update(store, run_id, lambda run: replace(run, **facts))
+
+
+def test_a_run_is_compared_with_the_newest_good_one_of_the_base_branch(store: Store) -> None:
+    trained(store, A)
+    newest = trained(store, B)
+    here = trained(store, C, branch="feature")
+    assert collect.base_run(store, here, metric="accuracy", branches=("main",)) == newest
+    assert collect.base_run(store, newest, metric="accuracy", branches=("main",)) != newest
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"isolated": True},
+        {"branch": "ann:main"},
+        {"branch": None},
+        {"metric": None},
+        {"metric": ("loss", 0.1)},
+        {"name": "other"},
+        {"state": State.FAILED},
+    ],
+)
+def test_a_forks_run_one_of_another_kind_and_one_that_failed_are_no_base(
+    store: Store, facts: dict[str, object]
+) -> None:
+    state = facts.pop("state", State.SUCCEEDED)
+    trained(store, A, state=State(str(state)), **facts)
+    here = trained(store, B)
+    assert collect.base_run(store, here, metric="accuracy", branches=("main", "master")) is None
+
+
+def test_a_run_on_a_branch_that_is_the_base_in_its_repository_counts(store: Store) -> None:
+    trained(store, A, branch="develop")
+    trained(store, B, branch="feature", metric=None)
+    store.append(runs.metrics_key(B), b'{"name":"accuracy","step":1,"value":0.5,"time_s":1.0}\n', offset=0)
+    gate = Gate(primary="accuracy", goal="maximize", operator="<", relative=True, offset=0.0)
+    strict = collect.judge(store, B, gate, branches=collect.base_branches("develop"))
+    lenient = collect.judge(store, B, gate, branches=collect.base_branches(None))
+    assert strict is not None
+    assert not strict.passed
+    assert lenient is not None
+    assert lenient.passed
