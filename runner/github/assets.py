@@ -91,13 +91,14 @@ def upload(
     call = Call(doing=f"take the file {name} into the release {release.tag}", feature=RELEASES)
     blob = _checked(call, path, name, digest)
     there = next((each for each in release.assets if each.name == name), None)
+    furthest = _Furthest(progress)
     with repository.line.patience.call(repository.patience_s):
         for failures in range(1, _TRIES + 1):
             if there and _is_it(repository, call, there, blob):
                 return there
             if there:
                 _make_room(repository, release, there)
-            sent = _send(repository, call, release, path, name, blob, progress)
+            sent = _send(repository, call, release, path, name, blob, furthest)
             if isinstance(sent, Asset) and _is_it(repository, call, sent, blob):
                 return sent
             if isinstance(sent, Asset):
@@ -163,10 +164,10 @@ def _send(
     path: Path,
     name: str,
     blob: Blob,
-    progress: Progress | None,
+    furthest: _Furthest,
 ) -> Asset | GitHubError:
     """Returns the asset, or the error after which it has to be looked for."""
-    with _Sending(path, progress) as file:
+    with _Sending(path, furthest) as file:
         try:
             answer = repository.line.send_file(
                 call, f"{release.upload_url}?name={part(name)}", file, size_bytes=blob.size_bytes
@@ -232,18 +233,27 @@ def _go_on(
             keep(fresh)
 
 
-class _Sending(BufferedReader):
-    """A file that tells how far it was read; what is read again after a failure is told once."""
+class _Furthest:
+    """Tells of bytes that were done; those that are done again after a failure are told once."""
 
-    def __init__(self, path: Path, progress: Progress | None) -> None:
-        super().__init__(FileIO(path), 1 << 20)
+    def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._told_bytes = 0
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
-        done_bytes = self.tell()
+    def reach(self, done_bytes: int) -> None:
         if self._progress and done_bytes > self._told_bytes:
             self._progress(done_bytes - self._told_bytes)
             self._told_bytes = done_bytes
+
+
+class _Sending(BufferedReader):
+    """A file that tells how far it was read."""
+
+    def __init__(self, path: Path, furthest: _Furthest) -> None:
+        super().__init__(FileIO(path), 1 << 20)
+        self._furthest = furthest
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._furthest.reach(self.tell())
         return data

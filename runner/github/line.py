@@ -37,7 +37,7 @@ _API_VERSION = "2022-11-28"
 _JSON = "application/vnd.github+json"
 _ANSWER_S = 15
 _SENT_FILE_S = 300
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 64 << 10
 _HOPS = 5
 _RENEW_BEFORE = timedelta(minutes=5)
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
@@ -237,16 +237,26 @@ class Line:
     def _renew(self, app: App) -> None:
         """Asks for a new token of the installation; a token more does no harm, so repeating is safe."""
         call = Call(doing=f"let the App {app.id} in", feature=ROLES)
-        requester = self._as(_Bearer("Bearer", _signature(app)))
         where = str(app.installation or "") or self.remembered.get("installation", "")
         if not where:
-            path = f"/repos/{self._repository}/installation"
-            found = _good(call, self._try(call, lambda: self._ask(call, requester, "GET", path), again=True))
-            where = self.remembered["installation"] = str(found.content["id"])
-        path = f"/app/installations/{where}/access_tokens"
-        made = _good(call, self._try(call, lambda: self._ask(call, requester, "POST", path), again=True))
-        self._bearer.value = made.content["token"]
-        self._ends_at = datetime.fromisoformat(made.content["expires_at"])
+            found = self._as_app(call, app, "GET", f"/repos/{self._repository}/installation")
+            where = self.remembered["installation"] = str(found["id"])
+        made = self._as_app(call, app, "POST", f"/app/installations/{where}/access_tokens")
+        self._bearer.value = made["token"]
+        self._ends_at = datetime.fromisoformat(made["expires_at"])
+
+    def app_login(self, call: Call) -> str:
+        """Returns the login under which our App writes; "" where we are none. One request."""
+        if not isinstance(self._auth, App):
+            return ""
+        return f"{self._as_app(call, self._auth, 'GET', '/app')['slug']}[bot]"
+
+    def _as_app(self, call: Call, app: App, verb: str, path: str) -> dict[str, Any]:
+        requester = self._as(_Bearer("Bearer", _signature(app)))
+        answer = _good(call, self._try(call, lambda: self._ask(call, requester, verb, path), again=True))
+        if not isinstance(answer.content, dict):
+            raise GitHubError(f"GitHub did not {call.doing} as documented", tip="see GITHUB_API_URL")
+        return answer.content
 
     def _ends_soon(self) -> bool:
         now = datetime.fromtimestamp(self.patience.clock.time(), UTC)

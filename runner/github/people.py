@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\[bot\])?")
 _JOBS_LOGIN = "github-actions[bot]"
 _LEGACY: dict[str, Role] = {"admin": "admin", "write": "write", "read": "read", "none": "none"}
 # Which legacy permission stands for a role; a custom role may have any name, also one of these.
@@ -55,6 +57,8 @@ def role(repository: Repository, login: str) -> Role:
     A custom role counts as the role that it is built on, as far as GitHub tells it: read, write or admin.
     https://docs.github.com/en/rest/collaborators/collaborators#get-repository-permissions-for-a-user
     """
+    if not _LOGIN.fullmatch(login):
+        return "none"
     call = Call(doing=f"tell the role of {login}", feature=ROLES)
     found = repository.find(call, f"collaborators/{part(login)}/permission", _Permission)
     if found is None:
@@ -80,6 +84,9 @@ def remember_login(repository: Repository, login: str) -> None:
 def _ask_login(repository: Repository) -> str:
     """GraphQL's `viewer` answers to every kind of token, `/user` to those of a person; the rest are tokens of jobs."""
     call = Call(doing="tell whose token this is", feature=COMMENTS)
+    app = repository.line.app_login(call)
+    if app:
+        return app
     query = {"query": "{viewer{login}}"}
     with _unless_refused():
         viewed = repository.say(call, repository.line.graphql_url, query, _Viewed)

@@ -73,7 +73,7 @@ def a_check(commit: str, **changes: Any) -> Check:
     return check.Check(**{**said, **changes})
 
 
-def annotations(count: int) -> tuple[Annotation, ...]:
+def faults(count: int) -> tuple[Annotation, ...]:
     return tuple(
         Annotation(
             path="train.yml", line=n + 1, column=None, level="failure", title="A fault", message=f"number {n}"

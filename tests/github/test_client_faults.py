@@ -12,7 +12,7 @@ import pytest
 from runner.errors import GitHubAbsent, GitHubDenied, GitHubDown, GitHubError
 from runner.github import check, contents, people, pulls, releases, tags, thread
 from runner.github.client import Repository
-from tests.github.ours import Ours, a_check, annotations, ours
+from tests.github.ours import Ours, a_check, faults, ours
 from tests.services.github import GitHub
 
 
@@ -130,7 +130,7 @@ def test_one_who_is_impatient_gives_up_soon_and_the_other_view_does_not(github: 
     with pytest.raises(GitHubDown, match="answers 503"):
         people.role(mine.repository.impatient(20), "ann")
     assert mine.clock.monotonic() - began_s < 21
-    mine.clock.then = lambda: len(mine.clock.pauses) > 10 and github.outage(None)
+    mine.clock.then = lambda: github.outage("503" if len(mine.clock.pauses) < 10 else None)
     assert people.role(mine.repository, "ann") == "write"
 
 
@@ -201,8 +201,8 @@ def test_many_annotations_that_were_added_before_the_cut_are_not_added_twice(git
     mine = ours(github)
     github.fault(method="PATCH", status=502, times=1, after=True)
     github.fault(method="PATCH", reset=True, times=1)
-    number = check.create(mine.repository, a_check(mine.commit, annotations=annotations(120)))
-    check.update(mine.repository, number, a_check(mine.commit, annotations=annotations(120)))
+    number = check.create(mine.repository, a_check(mine.commit, annotations=faults(120)))
+    check.update(mine.repository, number, a_check(mine.commit, annotations=faults(120)))
     (made,) = mine.theirs.checks(mine.commit)
     assert [each["message"] for each in made.annotations] == [f"number {n}" for n in range(120)]
 
