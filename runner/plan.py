@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +13,8 @@ from runner.datasets import Dataset
 from runner.environment import Recipe
 from runner.errors import Corrupt, PlanError
 from runner.launch import LAUNCHERS
+from runner.parameters import parameters
 from runner.place import Gang
-from runner.quantities import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,39 +161,6 @@ _NOT_HASHED = (
     "supersede",
     "artifacts",
 )
-
-
-def parameters(spec: Spec, overrides: Sequence[str]) -> dict[str, Value]:
-    """Declared inputs with `name=value` overrides applied. Raises PlanError for every mistake at once."""
-    from runner.document import closest
-
-    values: dict[str, Value] = {n: i.default for n, i in spec.inputs.items() if i.default is not None}
-    mistakes = [f"{name} is given twice" for name in _repeated(overrides)]
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        if not equals:
-            mistakes.append(f"{override!r}: expected name=value")
-        elif name not in spec.inputs:
-            mistakes.append(f"there is no input {name!r}{_meant(closest(name, spec.inputs))}")
-        else:
-            try:
-                values[name] = spec.inputs[name].parse(text)
-            except MalformedError as error:
-                mistakes.append(f"{name}={text}: {error}{_meant(error.suggestion)}")
-    mistakes += [f"input {n!r} has no value: add -p {n}=…" for n in spec.inputs if n not in values]
-    if mistakes:
-        declared = ", ".join(f"{n}: {i.type}" for n, i in spec.inputs.items()) or "none"
-        raise PlanError("\n".join(mistakes), tip=f"the inputs of train.yml are {declared}")
-    return values
-
-
-def _repeated(overrides: Sequence[str]) -> tuple[str, ...]:
-    counts = Counter(name for name, equals, _ in (text.partition("=") for text in overrides) if equals)
-    return tuple(name for name, count in counts.items() if count > 1)
-
-
-def _meant(name: str) -> str:
-    return f" (did you mean {name}?)" if name else ""
 
 
 def decide(

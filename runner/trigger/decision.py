@@ -44,7 +44,9 @@ def push_is_passed_over(
         return f"the commit's message has {found}"
     if push.tag is not None:
         return None if on.push.tags and matches(on.push.tags, push.tag) else f"on.push.tags: not {push.tag}"
-    return _branch_is_passed_over(push.branch or "", on.push) or _paths_are_passed_over(on.push.paths, changed)
+    return _branch_is_passed_over(push.branch or "", on.push) or _paths_are_passed_over(
+        on.push.paths, changed
+    )
 
 
 def _branch_is_passed_over(branch: str, wanted: OnPush) -> str | None:
@@ -55,9 +57,7 @@ def _branch_is_passed_over(branch: str, wanted: OnPush) -> str | None:
     return None
 
 
-def _paths_are_passed_over(
-    wanted: Sequence[str], changed: Callable[[], Sequence[str] | None]
-) -> str | None:
+def _paths_are_passed_over(wanted: Sequence[str], changed: Callable[[], Sequence[str] | None]) -> str | None:
     paths = changed() if wanted else None
     if paths is None or any(matches(wanted, path) for path in paths):
         return None
