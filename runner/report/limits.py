@@ -64,7 +64,9 @@ def _size(sizes: Sequence[Sequence[int]], chosen: Sequence[int], last: str) -> i
 
 def _left_out(parts: Sequence[Part], chosen: Sequence[int], elsewhere: str) -> str:
     cut = [each.name for each, form in zip(parts, chosen, strict=True) if form and each.name]
-    return f"<sub>Shortened to GitHub's limit: {', '.join(cut)}. {elsewhere}</sub>" if cut else ""
+    return (
+        f"<sub>Shortened to GitHub's limit: {', '.join(dict.fromkeys(cut))}. {elsewhere}</sub>" if cut else ""
+    )
 
 
 def _first_that_fit(parts: Sequence[Part], limit_bytes: int) -> str:

@@ -76,6 +76,8 @@ def chart(
 def _curve(series: Series) -> _Curve:
     points = zip(series.steps, series.values, strict=True)
     kept = [(step, value) for step, value in points if abs(value) <= _LARGEST and abs(step) <= _LAST_STEP]
+    # What is smaller could not be scaled.
+    kept = [(step, value if abs(value) >= 1 / _LARGEST else 0.0) for step, value in kept]
     return _Curve(steps=tuple(step for step, _ in kept), values=tuple(value for _, value in kept))
 
 
@@ -120,7 +122,7 @@ def _between(curve: _Curve, step: float) -> float:
 
 def _power(largest: float) -> int:
     """The power of ten to take out, so that what is left is written without an exponent."""
-    if largest < 1 / _LARGEST or 1e-3 <= largest < 1e6:
+    if largest == 0 or 1e-3 <= largest < 1e6:
         return 0
     return math.floor(math.log10(largest))
 
