@@ -23,6 +23,8 @@ environment: PUSHTRAIN_HOME (this machine's state), PUSHTRAIN_STORE (a folder or
 PUSHTRAIN_ENGINE (local or docker), PUSHTRAIN_REGISTRY (where images are pushed and looked up)
 """
 
+_STORE = "a folder, s3://bucket/prefix?endpoint=URL, or for models also github://OWNER/REPO"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -51,11 +53,23 @@ def parser() -> argparse.ArgumentParser:
 Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def _command(commands: Commands, name: str, target: str, summary: str) -> argparse.ArgumentParser:  # type: ignore[valid-type]  # a private class of argparse
+def _command(
+    commands: Commands,  # type: ignore[valid-type]  # a private class of argparse
+    name: str,
+    target: str,
+    summary: str,
+    *,
+    store: str | None = None,
+) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)  # type: ignore[attr-defined]  # as above
     made.set_defaults(target=target)
-    made.add_argument("--store", help="where runs are kept: a folder or s3://bucket/prefix?endpoint=URL")
+    made.add_argument("--store", default=store, help=_STORE)
     return made
+
+
+def _below(commands: Commands, name: str, target: str, summary: str) -> argparse.ArgumentParser:  # type: ignore[valid-type]  # as above
+    """A command below another, where `--store` may stand before its name as well."""
+    return _command(commands, name, target, summary, store=argparse.SUPPRESS)
 
 
 def _training(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
@@ -127,31 +141,27 @@ def _runs(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
 
 def _models(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
     made = _command(commands, "models", "models:listing", "list registered models; show or download one")
-    below = made.add_subparsers(metavar="{show,download,promote,rollback,verify,keygen}")
+    below = made.add_subparsers(metavar="{show,download,promote,rollback,verify,sign,keygen}")
     for name, summary in (
         ("show", "files, lineage and stages"),
         ("download", "copy its files here, verified"),
     ):
-        each = _command(below, name, f"models:{name}", summary)
+        each = _below(below, name, f"models:{name}", summary)
         each.add_argument("model", metavar="NAME[@VERSION|#STAGE]")
         if name == "download":
             each.add_argument("destination", nargs="?", help="a folder (default: the model's name)")
-    for parent, name, summary in (
-        (commands, "promote", "give a stage, such as production, to a version"),
-        (below, "promote", "give a stage, such as production, to a version"),
-    ):
-        each = _command(parent, name, "models:promote", summary)
+    for command, parent in ((_command, commands), (_below, below)):
+        each = command(parent, "promote", "models:promote", "give a stage, such as production, to a version")
         each.add_argument("model", metavar="NAME@VERSION")
         each.add_argument("stage")
-    for parent in (commands, below):
-        each = _command(parent, "rollback", "models:rollback", "give a stage back to the version before")
+        each = command(parent, "rollback", "models:rollback", "give a stage back to the version before")
         each.add_argument("model", metavar="NAME")
         each.add_argument("stage")
     _signatures(below)
 
 
 def _signatures(below: Commands) -> None:  # type: ignore[valid-type]  # as above
-    made = _command(below, "verify", "verify:verify", "compare its files with the signed statement, offline")
+    made = _below(below, "verify", "verify:verify", "compare its files with the signed statement, offline")
     made.add_argument("model", metavar="NAME[@VERSION|#STAGE]")
     made.add_argument("folder", nargs="?", help="where its files lie (default: downloaded, and thrown away)")
     made.add_argument("--key", metavar="FILE", help="the public key of whoever may have signed it")
@@ -164,7 +174,9 @@ def _signatures(below: Commands) -> None:  # type: ignore[valid-type]  # as abov
     made.add_argument("--repository", metavar="OWNER/NAME", help="any workflow of it may have signed it")
     made.add_argument("--statement", metavar="FILE", help="the statement, where it lies here already")
     made.add_argument("--unsigned-ok", action="store_true", help="be content with what the registry says")
-    made = _command(below, "keygen", "verify:keygen", "make a pair of keys to sign models with")
+    made = _command(below, "sign", "verify:sign", "sign its statement with the key of the environment")
+    made.add_argument("model", metavar="NAME[@VERSION|#STAGE]")
+    made = _below(below, "keygen", "verify:keygen", "make a pair of keys to sign models with")
     made.add_argument(
         "file", nargs="?", default="pushtrain.key", help="the private one (default: pushtrain.key)"
     )

@@ -8,19 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.commands.shop import console, shelf
+from runner.errors import ModelError
 
 if TYPE_CHECKING:
     import argparse
 
 
 def listing(asked: argparse.Namespace) -> int:
-    """Print every model with its latest version and its stages."""
+    """Print every model with its latest version and its stages. Raises ModelError where one cannot be read."""
     from runner import models
     from runner.report import tables
 
     place = shelf(asked)
-    rows = [(models.find(place, name), models.stages(place, name)) for name in place.names()]
+    rows, faults = [], []
+    for name in place.names():
+        try:
+            rows.append((models.find(place, name), models.stages(place, name)))
+        except ModelError as error:
+            faults.append(error)
     tables.models(console(), rows)
+    if faults:
+        raise ModelError("\n".join(str(fault) for fault in faults), tip=faults[0].tip)
     return 0
 
 
@@ -32,7 +40,13 @@ def show(asked: argparse.Namespace) -> int:
     place = shelf(asked)
     version = models.find(place, asked.model)
     others = place.numbers(version.name)
-    tables.model(console(), version, stages=models.stages(place, version.name), versions=others)
+    tables.model(
+        console(),
+        version,
+        stages=models.stages(place, version.name),
+        versions=others,
+        option=models.option(place),
+    )
     return 0
 
 

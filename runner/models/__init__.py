@@ -2,7 +2,7 @@
 
 from runner.models.download import download
 from runner.models.registry import blobs, register, versions
-from runner.models.shelf import GITHUB, Shelf, StoreShelf, open_shelf
+from runner.models.shelf import GITHUB, Shelf, StoreShelf, open_shelf, option
 from runner.models.stages import find, promote, rollback, stages
 from runner.models.version import (
     Bump,
@@ -34,6 +34,7 @@ __all__ = [
     "download",
     "find",
     "open_shelf",
+    "option",
     "promote",
     "register",
     "rollback",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from semver import Version as SemVer
 
 from runner.errors import Conflict, ModelError
-from runner.models.shelf import Shelf, StoreShelf, newest_first
+from runner.models.shelf import Shelf, StoreShelf, newest_first, option
 from runner.models.version import FIRST, NAME_RULE, Draft, Version, faulty_path, valid_name
 from runner.store import Store
 
@@ -86,7 +86,7 @@ def numbered(shelf: Shelf, reference: str) -> Version:
         nearest = suggestion(wanted, numbers)
         there = f"there are {', '.join(numbers[:10])}" + (" …" if len(numbers) > 10 else "")
         message = f"{name} has no version {wanted or repr(wanted)}{nearest}; {there}"
-        raise ModelError(message, tip=f"pushtrain models show {name}")
+        raise ModelError(message, tip=f"pushtrain models show {name}{option(shelf)}")
     return shelf.version(name, wanted)
 
 
@@ -95,7 +95,7 @@ def require_model(shelf: Shelf, name: str) -> tuple[str, ...]:
     numbers = shelf.numbers(name)
     if not numbers:
         message = f"there is no model {name!r}{suggestion(name, shelf.names())}"
-        raise ModelError(message, tip="pushtrain models")
+        raise ModelError(message, tip=f"pushtrain models{option(shelf)}")
     return numbers
 
 

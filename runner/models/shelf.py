@@ -140,7 +140,7 @@ def open_shelf(uri: str, *, store: Store | None = None, cache: Path | None = Non
     """Opens the shelf at `github://OWNER/REPO` or in any store (see `open_store`); nothing is spoken to yet.
 
     On GitHub, `store` is where files lie that are too large for a release, and `cache` a folder for answers
-    that need not be asked for again. Raises StoreError or ModelError for a URI that is none, GitHubDenied
+    that need not be asked for again. Raises StoreError or ModelError for a URI that is none, UsageError
     where the environment has no token.
     """
     if not uri.startswith(GITHUB):
@@ -152,6 +152,11 @@ def open_shelf(uri: str, *, store: Store | None = None, cache: Path | None = Non
     opener = importlib.import_module("runner.publish.shelf").open_shelf
     opened: Shelf = opener(f"{owner}/{name}", store=store, cache=cache)
     return opened
+
+
+def option(shelf: Shelf) -> str:
+    """What a command for this shelf has to say of it: ` --store URI`, or nothing where it is a store of runs."""
+    return f" --store {shelf.uri}" if shelf.uri.startswith(GITHUB) else ""
 
 
 def newest_first(numbers: Iterable[str]) -> tuple[str, ...]:

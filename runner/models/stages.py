@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from runner.errors import Conflict, ModelError
 from runner.models.registry import check_name, numbered, require_model, suggestion
-from runner.models.shelf import Shelf
+from runner.models.shelf import Shelf, option
 from runner.models.version import Promotion, Version
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def current(shelf: Shelf, name: str, stage: str) -> Promotion:
     promotion = _latest(shelf, name, stage)
     if promotion is None:
         message = f"no version of {name} stands in {stage!r}{suggestion(stage, shelf.stages(name))}"
-        raise ModelError(message, tip=f"pushtrain promote {name}@VERSION STAGE")
+        raise ModelError(message, tip=f"pushtrain promote {name}@VERSION STAGE{option(shelf)}")
     return promotion
 
 
@@ -53,12 +53,13 @@ def promote(
     found = numbered(shelf, f"{name}@{version}")
     latest = _latest(shelf, name, stage)
     standing = latest.n if latest else 0
+    again = f"pushtrain promote {name}@{found.version} {stage}{option(shelf)}"
     if latest is not None and latest.version == found.version:
         return latest
     if latest is not None and expected is not None and expected != standing:
-        raise _lost(latest, f"pushtrain promote {name}@{found.version} {stage}")
+        raise _lost(latest, again)
     wanted = Promotion(n=standing + 1, name=name, version=found.version, stage=stage, by=by, at_s=at_s)
-    return _create(shelf, wanted, f"pushtrain promote {name}@{found.version} {stage}")
+    return _create(shelf, wanted, again)
 
 
 def rollback(shelf: Shelf, name: str, stage: str, *, by: str, at_s: float) -> Promotion:
@@ -73,12 +74,12 @@ def rollback(shelf: Shelf, name: str, stage: str, *, by: str, at_s: float) -> Pr
     if target is None:
         raise ModelError(
             f"nothing stood in {name}#{stage} before {latest.version}",
-            tip=f"pushtrain promote {name}@VERSION {stage}",
+            tip=f"pushtrain promote {name}@VERSION {stage}{option(shelf)}",
         )
     wanted = Promotion(
         n=latest.n + 1, name=name, version=target.version, stage=stage, by=by, at_s=at_s, restores=target.n
     )
-    return _create(shelf, wanted, f"pushtrain rollback {name} {stage}")
+    return _create(shelf, wanted, f"pushtrain rollback {name} {stage}{option(shelf)}")
 
 
 def _before(shelf: Shelf, promotion: Promotion) -> Promotion | None:

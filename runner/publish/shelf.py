@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.errors import Conflict, Corrupt, ModelError, NotFound
+from runner.errors import Conflict, Corrupt, ModelError, NotFound, UsageError
 from runner.github import releases, tags
 from runner.models.shelf import GITHUB, newest_first
 from runner.models.version import valid_name
@@ -33,20 +33,28 @@ if TYPE_CHECKING:
     from runner.models import ModelFile, Promotion, Version
     from runner.store import Progress, Store
 
+PATIENCE_S = 60.0
+"""How long a person waits for one call of a command."""
+
 PUBLIC_API = "https://api.github.com"
 # Nine hundred files and their lineage take less than 1 MB.
 SMALL_BYTES = 16 << 20
 
 
 def open_shelf(repository: str, *, store: Store | None, cache: Path | None) -> GitHubShelf:
-    """The shelf of OWNER/NAME at GITHUB_API_URL, with the token of the environment. Raises GitHubDenied without one."""
+    """The shelf of OWNER/NAME at GITHUB_API_URL, with the token of the environment. Raises UsageError without one."""
     from runner.github import client
 
+    try:
+        auth = client.auth_from(os.environ)
+    except UsageError as error:
+        raise UsageError(str(error), tip="export GITHUB_TOKEN=$(gh auth token), or another token") from error
     opened = client.connect(
         api_url=os.environ.get("GITHUB_API_URL") or PUBLIC_API,
         repository=repository,
-        auth=client.auth_from(os.environ),
+        auth=auth,
         cache=cache,
+        patience_s=PATIENCE_S,
     )
     return GitHubShelf(opened, store=store)
 

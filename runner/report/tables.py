@@ -146,9 +146,14 @@ def models(console: Console, rows: Sequence[tuple[Version, Mapping[str, Promotio
 
 
 def model(
-    console: Console, version: Version, *, stages: Mapping[str, Promotion], versions: Sequence[str]
+    console: Console,
+    version: Version,
+    *,
+    stages: Mapping[str, Promotion],
+    versions: Sequence[str],
+    option: str = "",
 ) -> None:
-    """Print one version."""
+    """Print one version; `option` is what a command has to say of where it is kept."""
     from rich.text import Text
 
     lineage = version.lineage
@@ -178,7 +183,8 @@ def model(
     for entry in version.files:
         table.add_row(_cell(format_size(entry.size_bytes)), _cell(entry.path), _cell(entry.digest, "dim"))
     console.print(table)
-    console.print(f"\nget it: pushtrain models download {version.name}@{version.version}", highlight=False)
+    command = f"pushtrain models download {version.name}@{version.version}{option}"
+    console.print(f"\nget it: {command}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _when(at_s: float) -> str:
