@@ -63,7 +63,8 @@ def test_roles_are_told_as_github_tells_them(github: GitHub, repo: Repository, r
     assert told == {"lab": "admin", "ann": "write", "bo": "write", "eve": "read"}
     body = ask(github, f"/repos/{repo.name}/collaborators/bo/permission").json()
     assert (body["role_name"], body["user"]["permissions"]["push"]) == ("ml-engineer", True)
-    assert ask(github, f"/repos/{repo.name}/collaborators/nobody/permission").status_code == 404
+    for name in ("nobody", "..%2F..%2Fuser"):
+        assert ask(github, f"/repos/{repo.name}/collaborators/{name}/permission").status_code == 404
 
 
 def test_a_pull_request_follows_its_branch_and_pushes_are_recorded(
@@ -355,6 +356,9 @@ def test_branches_compare_and_commits(repo: Repository, remote: Remote) -> None:
         "src/train.py": "modified",
     }
     assert remote.get_branch("lr").commit.sha == sha
+    repo.move("fix/one", sha)
+    for name in ("fix/one", "fix%2Fone"):
+        assert requests.get(f"{repo.api_url}/git/ref/heads/{name}", timeout=10).json()["object"]["sha"] == sha
     assert remote.get_git_commit(sha).parents[0].sha == base
     assert [commit.sha for commit in remote.get_commits(sha="lr")] == [sha, base]
     merged = repo.merge(repo.pull("lr").number)

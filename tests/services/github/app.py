@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 from werkzeug.exceptions import MethodNotAllowed, NotFound
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 _API = ("/repos/", "/repositories/", "/user", "/users/", "/app", "/rate_limit")
 _RANK = {"read": 1, "write": 2, "admin": 3}
 _WINDOW_S = 3600
+_SLASH = "\x1f"
 # Addresses that GitHub serves still and describes no more.
 _CURRENT = {("GET", "/repos/{owner}/{repo}/statuses/{ref}"): "/repos/{owner}/{repo}/commits/{ref}/statuses"}
 assert endpoints
@@ -82,6 +83,11 @@ class Service:
             raise
         visit.log(response.status_code)
         return response(environ, start_response)
+
+    def match(self, path: str, method: str, *, upload: bool) -> tuple[Endpoint, Mapping[str, Any]]:
+        """The endpoint of a path, and what stands for its parameters. Raises werkzeug's NotFound."""
+        found: tuple[Endpoint, Mapping[str, Any]] = self._maps[upload].match(path, method)
+        return found
 
     def storage(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application of the other address, where the bytes of assets lie."""
@@ -137,7 +143,9 @@ class Visit:
     values: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.path = self.request.path
+        raw = self.request.environ.get("RAW_URI", "").partition("?")[0] or self.request.path
+        # A slash that was written as %2F is part of a name, and divides nothing.
+        self.path = unquote(re.sub("%2f", _SLASH, raw, flags=re.IGNORECASE))
 
     @property
     def world(self) -> World:
@@ -152,7 +160,7 @@ class Visit:
                 body = self.request.get_data()
         call = Call(
             method=self.request.method,
-            path=self.path,
+            path=_readable(self.path),
             query=self.request.args.to_dict(),
             status=status,
             kind=self.kind,
@@ -225,7 +233,7 @@ class Visit:
                 upload_only = fault.cut_upload_after_bytes is not None
                 if upload_only and self.kind != "upload":
                     continue
-                if fault.matches(self.request.method, self.path):
+                if fault.matches(self.request.method, _readable(self.path)):
                     fault.hits += 1
                     return fault
         return None
@@ -275,15 +283,17 @@ class Visit:
 
     def _route(self) -> None:
         try:
-            self.found, values = self.service._maps[self.kind == "upload"].match(
-                self.path, self.request.method
-            )
+            upload = self.kind == "upload"
+            self.found, values = self.service.match(self.path, self.request.method, upload=upload)
         except (NotFound, MethodNotAllowed) as error:
+            asked = f"{self.request.method} {_readable(self.path)}"
             self.service.violations.append(
-                f"{self.request.method} {self.path}: the stand-in has no such endpoint; add it in tests/services/github"
+                f"{asked}: the stand-in has no such endpoint; add it in tests/services/github"
             )
             raise absent() from error
-        self.values = dict(values)
+        self.values = {
+            name: _readable(value) if isinstance(value, str) else value for name, value in values.items()
+        }
 
     def _limited(self, cut_after_bytes: int | None) -> Response:
         token = self.token
@@ -405,7 +415,7 @@ class Visit:
         base = f"{self.service.url}{self.prefix}"
         repo = self.world.repository("/".join(self.path.split("/")[2:4]))
         tail = "/" + "/".join(self.path.split("/")[4:])
-        where = f"{base}/repositories/{repo.id}{tail}" if repo else base + self.path
+        where = base + quote(f"/repositories/{repo.id}{tail}" if repo else self.path).replace("%1F", "%2F")
         return f"{where}?{urlencode(self.request.args.to_dict() | dict(change))}"
 
     def _cacheable(self, response: Response, content: bytes) -> Response:
@@ -505,6 +515,10 @@ class Visit:
                             where = signed_url(self.world, self.service.storage_url, asset)
                             return Response(b"", status=302, headers={"Location": where})
         return Response("Not Found", status=404)
+
+
+def _readable(path: str) -> str:
+    return path.replace(_SLASH, "/")
 
 
 def _failure(fault: faults.Fault) -> Response | None:

@@ -45,6 +45,7 @@ class Fault:
 
 
 _WORDS = {
+    404: "Not Found",
     500: "Server Error",
     502: "Server Error",
     503: "Service unavailable",

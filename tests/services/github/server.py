@@ -292,6 +292,10 @@ class Repository:
         return f"{self.github.url}/{self.name}"
 
     @property
+    def api_url(self) -> str:
+        return f"{self.github.url}/repos/{self.name}"
+
+    @property
     def git_url(self) -> str:
         return f"{self.url}.git"
 
@@ -415,7 +419,10 @@ class Repository:
     # people
 
     def grant(self, login: str, role: Role, *, role_name: str | None = None) -> None:
-        """Gives somebody a role; `role_name` is that of a custom role which stands on it."""
+        """Gives somebody a role; `role_name` is that of a custom role which stands on it.
+
+        Who was given none may read what is public; "none" itself is for an account that the owner blocked.
+        """
         with self.world.lock:
             self.github.user(login)
             self.record.roles[login] = (role, role_name or role)

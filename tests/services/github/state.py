@@ -130,6 +130,8 @@ class Reaction:
 
 @dataclass(kw_only=True)
 class CheckRun:
+    """`details_url` is what was asked for; of a check made with GITHUB_TOKEN, GitHub shows its own instead."""
+
     id: int
     commit: str
     name: str

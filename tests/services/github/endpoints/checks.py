@@ -15,7 +15,7 @@ _ANNOTATIONS = 50
 _ACTIONS = 3
 _ACTION_CHARACTERS = {"label": 20, "description": 40, "identifier": 20}
 _CONCLUSIONS = ("success", "failure", "neutral", "cancelled", "skipped", "timed_out", "action_required")
-_PLAIN = ("name", "external_id", "started_at", "completed_at", "status")
+_PLAIN = ("name", "external_id", "details_url", "started_at", "completed_at", "status")
 
 
 def _commit(repo: Repo, sha: str) -> str:
@@ -88,10 +88,6 @@ def _apply(ask: Ask, check: CheckRun, body: Json) -> None:
     for name in _PLAIN:
         if body.get(name) is not None:
             setattr(check, name, body[name])
-    # Of a check made with GITHUB_TOKEN the link stays GitHub's own, whatever it is set to:
-    # https://github.com/actions/github-script/issues/143
-    if body.get("details_url") and check.app is not ask.world.actions:
-        check.details_url = body["details_url"]
     if body.get("conclusion"):
         check.conclusion, check.status = body["conclusion"], "completed"
         check.completed_at = body.get("completed_at") or check.completed_at or iso(ask.world.now_s)
