@@ -163,6 +163,9 @@ def _image_faults(spec: Spec, base: Spec) -> Iterator[str]:
             continue
         if not _OFFICIAL.fullmatch(wanted):
             yield f"environment.{field}: {wanted} is neither the base branch's nor an official python: image"
+    # Its FROM lines are looked up while the run is planned.
+    if spec.environment.dockerfile not in (None, base.environment.dockerfile):
+        yield f"environment.dockerfile: the base branch has no {spec.environment.dockerfile}"
 
 
 def _resource_faults(spec: Spec, base: Spec) -> Iterator[str]:

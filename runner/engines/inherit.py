@@ -16,7 +16,7 @@ _JOB = (
     "INPUT_",
     "PUSHTRAIN_INPUT_",
     "PUSHTRAIN_APP_",
-    "PUSHTRAIN_SIGNING_KEY",
+    "PUSHTRAIN_SIG",
 )
 _JOB_NAMES = frozenset({"PUSHTRAIN_TOKEN"})
 # A person's own, kept where train.yml lists it.

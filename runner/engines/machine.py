@@ -60,7 +60,12 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**self._environ(run_id), "PUSHTRAIN_HOME": str(self._home)},
+                # A folder named `runner` where the command was typed is not this package.
+                env={
+                    **self._environ(run_id),
+                    "PUSHTRAIN_HOME": str(self._home),
+                    "PYTHONSAFEPATH": "1",
+                },
                 start_new_session=True,
             )
         # A caller that lives longer than the supervisor, such as one that follows several runs, takes note of its end.

@@ -23,7 +23,8 @@ JOB = {
     "PUSHTRAIN_APP_ID": "12",
     "PUSHTRAIN_APP_PRIVATE_KEY": "-----BEGIN",
     "PUSHTRAIN_SIGNING_KEY": "key",
-    "PUSHTRAIN_SIGNING_KEY_PASSWORD": "word",
+    "PUSHTRAIN_SIGNING_KEY_FILE": "/keys/pushtrain.key",
+    "PUSHTRAIN_SIGSTORE": "off",
     "RUNNER_TRACKING_ID": "github_1234",
     "RUNNER_TEMP": "/runner/temp",
 }
@@ -101,3 +102,15 @@ def test_a_secret_that_is_the_jobs_is_refused_before_anything_starts(local_proje
     assert done.code == 67, done.output
     assert "GITHUB_TOKEN belongs to the workflow's job" in done.output
     assert local_project.run_ids == ()
+
+
+def test_a_folder_of_the_project_is_not_taken_for_the_package(local_project: Project) -> None:
+    local_project.write("print('trained', flush=True)")
+    (local_project.folder / "runner").mkdir()
+    (local_project.folder / "runner/__init__.py").write_text("raise SystemExit('not this one')")
+    local_project.commit()
+
+    done = local_project.pushtrain("run")
+
+    assert done.code == 0, done.output
+    assert "trained" in done.output

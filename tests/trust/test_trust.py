@@ -118,6 +118,7 @@ def test_a_fork_gets_no_secret_no_release_and_no_more_time() -> None:
         ({"inputs": "{lr: {type: number, default: 1}, part: {type: string, default: ../keys}}"}, "inputs.part: "),
         ({"environment": "{image: 'team/private:3'}"}, "environment.image: team/private:3 is neither"),
         ({"environment": "{base: 'team/private:3'}"}, "environment.base: team/private:3 is neither"),
+        ({"environment": "{dockerfile: Dockerfile}"}, "environment.dockerfile: the base branch has no Dockerfile"),
         ({"resources": "{nodes: 3, gpu: 'H100:4', memory: 8GiB}"}, "resources.nodes: 3, and the base branch has 2"),
         ({"resources": "{gpu: 'H100:5', memory: 8GiB}"}, "resources.gpu: 5, and the base branch has 4"),
         ({"resources": "{gpu: 'A100:1', memory: 8GiB}"}, "resources.gpu: A100, and the base branch has H100"),
