@@ -92,22 +92,21 @@ def upload(
     blob = _checked(call, path, name, digest)
     there = next((each for each in release.assets if each.name == name), None)
     furthest = _Furthest(progress)
-    with repository.line.patience.call(repository.patience_s):
-        for failures in range(1, _TRIES + 1):
-            if there and _is_it(repository, call, there, blob):
-                return there
-            if there:
-                _make_room(repository, release, there)
-            sent = _send(repository, call, release, path, name, blob, furthest)
-            if isinstance(sent, Asset) and _is_it(repository, call, sent, blob):
-                return sent
-            if isinstance(sent, Asset):
-                delete_asset(repository, sent)
-                sent = GitHubDown(f"GitHub did not {call.doing}: other bytes arrived", tip="try again later")
-            error = sent
-            logger.warning("%s (try %d of %d)", error, failures, _TRIES)
-            repository.pause(back_off_s(failures), error)
-            there = _there(repository, release, name)
+    for failures in range(1, _TRIES + 1):
+        if there and _is_it(repository, call, there, blob):
+            return there
+        if there:
+            _make_room(repository, release, there)
+        sent = _send(repository, call, release, path, name, blob, furthest)
+        if isinstance(sent, Asset) and _is_it(repository, call, sent, blob):
+            return sent
+        if isinstance(sent, Asset):
+            delete_asset(repository, sent)
+            sent = GitHubDown(f"GitHub did not {call.doing}: other bytes arrived", tip="try again later")
+        error = sent
+        logger.warning("%s (try %d of %d)", error, failures, _TRIES)
+        repository.pause(back_off_s(failures), error)
+        there = _there(repository, release, name)
     raise error
 
 
@@ -167,7 +166,7 @@ def _send(
     furthest: _Furthest,
 ) -> Asset | GitHubError:
     """Returns the asset, or the error after which it has to be looked for."""
-    with _Sending(path, furthest) as file:
+    with _Sending(path, furthest) as file, repository.line.patience.call(repository.patience_s):
         try:
             answer = repository.line.send_file(
                 call, f"{release.upload_url}?name={part(name)}", file, size_bytes=blob.size_bytes
@@ -204,18 +203,24 @@ def _is_it(repository: Repository, call: Call, asset: Asset, blob: Blob) -> bool
 
 
 def _received(repository: Repository, call: Call, asset: Asset, keep: Callable[[bytes], object]) -> Blob:
-    """Passes all bytes of an asset on, and returns their digest; goes on where the line was cut."""
+    """Passes all bytes of an asset on, and returns their digest.
+
+    Goes on where the line was cut, as often as it likes, until it brought nothing for a few times.
+    """
     hashed, failures = Hash(), 0
-    with repository.line.patience.call(repository.patience_s):
-        while hashed.blob.size_bytes < asset.size_bytes:
-            try:
-                _go_on(repository, call, asset, hashed, keep)
-                cut = Unsure(f"GitHub did not {call.doing}: the answer ended early")
-            except Unsure as error:
-                cut = error
-            if hashed.blob.size_bytes < asset.size_bytes:
-                failures += 1
-                repository.pause(back_off_s(failures), cut)
+    while (before_bytes := hashed.blob.size_bytes) < asset.size_bytes:
+        cut: GitHubError = Unsure(
+            f"GitHub did not {call.doing}: the answer ended early", tip="try again later"
+        )
+        try:
+            _go_on(repository, call, asset, hashed, keep)
+        except Unsure as error:
+            cut = error
+        if hashed.blob.size_bytes < asset.size_bytes:
+            failures = 1 if hashed.blob.size_bytes > before_bytes else failures + 1
+            if failures > _TRIES:
+                raise cut
+            repository.pause(back_off_s(failures), cut)
     return hashed.blob
 
 
@@ -224,7 +229,8 @@ def _go_on(
 ) -> None:
     done = hashed.blob.size_bytes
     path = f"/repos/{repository.name}/releases/assets/{asset.id}"
-    with repository.line.receive(call, path, start=done) as (start, pieces):
+    patience = repository.line.patience.call(repository.patience_s)
+    with patience, repository.line.receive(call, path, start=done) as (start, pieces):
         skip = done - start
         for piece in pieces:
             fresh = piece[skip:]

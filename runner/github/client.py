@@ -1,4 +1,4 @@
-"""Who we are on GitHub, and a repository as we see it -> requests and their answers."""
+"""A repository on GitHub as our token sees it -> requests and their answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,12 +14,26 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from runner.errors import GitHubAbsent, GitHubError, UsageError
+from runner.github.identity import App, Auth, Token, auth_from
 from runner.github.patience import OutOfPatience, back_off_s
 from runner.github.refusals import Call, Unsure
 
 if TYPE_CHECKING:
     from runner.github.line import Line
     from runner.github.patience import Clock
+
+__all__ = [
+    "App",
+    "Auth",
+    "Repository",
+    "Token",
+    "auth_from",
+    "connect",
+    "convert",
+    "is_loopback",
+    "next_page",
+    "part",
+]
 
 PATIENCE_S = 900.0
 """How long a call may wait in all where nothing else waits for it."""
@@ -29,56 +42,6 @@ IMPATIENCE_S = 20.0
 """How long it may wait while a run goes on."""
 
 Kind = TypeVar("Kind")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Token:
-    """A token that is given: that of a job, a fine-grained or a classic one."""
-
-    value: str = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class App:
-    """A GitHub App: its installation on the repository (found where None) gives tokens of an hour, renewed."""
-
-    id: str
-    private_key: str = field(repr=False)
-    installation: int | None = None
-
-
-Auth = Token | App
-
-
-def auth_from(environ: Mapping[str, str]) -> Auth:
-    """Returns who we are by the environment: a GitHub App, then PUSHTRAIN_TOKEN, then GITHUB_TOKEN.
-
-    Raises UsageError where nothing is given, or half of it.
-    """
-    app_id = environ.get("PUSHTRAIN_APP_ID", "").strip()
-    # A key in one line, as some secret stores give it.
-    key = environ.get("PUSHTRAIN_APP_PRIVATE_KEY", "").strip().replace("\\n", "\n")
-    if bool(app_id) != bool(key):
-        missing = "PUSHTRAIN_APP_PRIVATE_KEY" if app_id else "PUSHTRAIN_APP_ID"
-        raise UsageError(f"{missing} is missing", tip="a GitHub App needs its id and its private key")
-    if app_id:
-        return App(id=app_id, private_key=key, installation=_installation(environ))
-    for name in ("PUSHTRAIN_TOKEN", "GITHUB_TOKEN"):
-        value = environ.get(name, "").strip()
-        if value and not re.fullmatch(r"[!-~]+", value):
-            raise UsageError(f"{name} is no token: it has characters that no token has")
-        if value:
-            return Token(value=value)
-    raise UsageError(
-        "there is no token for GitHub", tip="set GITHUB_TOKEN: ${{ github.token }} in the workflow"
-    )
-
-
-def _installation(environ: Mapping[str, str]) -> int | None:
-    number = environ.get("PUSHTRAIN_APP_INSTALLATION", "").strip()
-    if number and not number.isdigit():
-        raise UsageError("PUSHTRAIN_APP_INSTALLATION is no number", tip="leave it out: it is found")
-    return int(number) if number else None
 
 
 class Repository:
@@ -209,10 +172,11 @@ class Repository:
 
     def pause(self, wait_s: float, error: GitHubError) -> None:
         """Waits before the next try, or raises `error` where that would end too late."""
-        try:
-            self._line.patience.pause(wait_s)
-        except OutOfPatience:
-            raise error from None
+        with self._line.patience.call(self.patience_s):
+            try:
+                self._line.patience.pause(wait_s)
+            except OutOfPatience:
+                raise error from None
 
     def _send(
         self,

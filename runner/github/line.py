@@ -15,14 +15,13 @@ from urllib.parse import urlsplit
 
 import github
 import requests
-from github.Auth import AppAuth
 from github.Auth import Auth as Identity
 from github.Requester import HTTPRequestsConnectionClass, HTTPSRequestsConnectionClass, Requester
-from jwt import InvalidKeyError
 
-from runner.errors import GitHubDenied, GitHubError
+from runner.errors import GitHubError
 from runner.github.answers import Adapter, CachingAdapter, cache_folder
-from runner.github.client import App, Auth
+from runner.github.bearer import Bearer, signature
+from runner.github.identity import App, Auth
 from runner.github.patience import Clock, OutOfPatience, Patience, back_off_s
 from runner.github.permissions import ROLES
 from runner.github.refusals import Answer, Call, Unsure, down, error_of
@@ -67,7 +66,7 @@ class Line:
         self.remembered: dict[str, str] = {}
         self._repository = repository
         self._auth = auth
-        self._bearer = _Bearer("token", "" if isinstance(auth, App) else auth.value)
+        self._bearer = Bearer("token", "" if isinstance(auth, App) else auth.value)
         self._ends_at: datetime | None = None
         self._requester = self._as(self._bearer)
         self._connection = self._connect(cache)
@@ -209,6 +208,7 @@ class Line:
 
     def _attempt(self, call: Call, ask: Callable[[], Answer]) -> Answer | Unsure:
         try:
+            self.patience.heed()
             answer = ask()
         except github.GithubException as error:  # a 403 that is no limit
             headers = {name.lower(): value for name, value in (error.headers or {}).items()}
@@ -252,7 +252,7 @@ class Line:
         return f"{self._as_app(call, self._auth, 'GET', '/app')['slug']}[bot]"
 
     def _as_app(self, call: Call, app: App, verb: str, path: str) -> dict[str, Any]:
-        requester = self._as(_Bearer("Bearer", _signature(app)))
+        requester = self._as(Bearer("Bearer", signature(app)))
         answer = _good(call, self._try(call, lambda: self._ask(call, requester, verb, path), again=True))
         if not isinstance(answer.content, dict):
             raise GitHubError(f"GitHub did not {call.doing} as documented", tip="see GITHUB_API_URL")
@@ -315,32 +315,6 @@ class Line:
             raise GitHubError(
                 f"GitHub did not {call.doing}: it names {theirs.hostname}, which is not its own"
             )
-
-
-class _Bearer(Identity):
-    """What stands in Authorization; PyGithub masks it in its logs."""
-
-    def __init__(self, token_type: str, value: str) -> None:
-        self._token_type = token_type
-        self.value = value
-
-    @property
-    def token_type(self) -> str:
-        return self._token_type
-
-    @property
-    def token(self) -> str:
-        return self.value
-
-
-def _signature(app: App) -> str:
-    try:
-        return AppAuth(app.id, app.private_key).create_jwt()
-    except (InvalidKeyError, ValueError) as error:
-        raise GitHubDenied(
-            "the private key of the GitHub App cannot be read",
-            tip="PUSHTRAIN_APP_PRIVATE_KEY is the whole content of the .pem file that GitHub gave",
-        ) from error
 
 
 def _answer(call: Call, status: int, headers: Mapping[str, str], text: str) -> Answer:

@@ -38,6 +38,8 @@ class Patience:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._deadline_s: float | None = None
+        self._away_until_s = 0.0
+        self._away_reason = ""
 
     @contextmanager
     def call(self, limit_s: float) -> Iterator[None]:
@@ -61,6 +63,17 @@ class Patience:
         if wait_s > self.left_s:
             raise OutOfPatience(wait_s, reason)
         self.clock.sleep(wait_s)
+
+    def keep_away(self, wait_s: float, reason: str) -> None:
+        """Remembers that GitHub wants no request from us before then: those who ask all the same may be shut out."""
+        self._away_until_s = self.clock.monotonic() + wait_s
+        self._away_reason = reason
+
+    def heed(self) -> None:
+        """Pauses until GitHub wants requests again; see `pause`."""
+        wait_s = self._away_until_s - self.clock.monotonic()
+        if wait_s > 0:
+            self.pause(wait_s, self._away_reason)
 
 
 def back_off_s(failures: int) -> float:

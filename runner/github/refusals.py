@@ -61,7 +61,7 @@ def error_of(call: Call, answer: Answer) -> GitHubError:
         return GitHubDown(_sentence(call, answer, "it has a fault"), tip="try again later")
     if status < HTTPStatus.BAD_REQUEST:
         where = answer.headers.get("location", "elsewhere")
-        return GitHubAbsent(f"GitHub did not {call.doing}: it moved to {where}", tip="use the new name")
+        return GitHubError(f"GitHub did not {call.doing}: it moved to {where}", tip="use the new name")
     return GitHubError(_sentence(call, answer, "it was refused"))
 
 

@@ -64,6 +64,8 @@ class PatientRetry(GithubRetry):
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
         """Pauses before the next try; raises OutOfPatience where that would end too late."""
         wait_s, reason = self._wait_s(response), self._reason(response)
+        if response is not None and response.status in _LIMITED:
+            self._patience.keep_away(wait_s, reason)
         logger.info("GitHub: %s; trying again in %.0f s", reason, wait_s)
         self._patience.pause(wait_s, reason)
         self._on_again()

@@ -13,10 +13,17 @@ class Storage:
     """Holds one content; of each of the first answers no more than `cuts` bytes arrive."""
 
     def __init__(
-        self, content: bytes, *, cuts: tuple[int, ...] = (), ranges: bool = True, status: int = 200
+        self,
+        content: bytes,
+        *,
+        cuts: tuple[int, ...] = (),
+        ranges: bool = True,
+        status: int = 200,
+        location: str = "",
     ) -> None:
         self.content = content
         self.status = status
+        self.location = location
         self.cuts = list(cuts)
         self.ranges = ranges
         self.asked: list[dict[str, str]] = []
@@ -28,6 +35,8 @@ class Storage:
         start = int(found[1]) if found else 0
         content = self.content[start:]
         handler.send_response(206 if found else self.status)
+        if self.location:
+            handler.send_header("Location", self.location)
         handler.send_header("Content-Length", str(len(content)))
         if found:
             handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")

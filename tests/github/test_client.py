@@ -167,6 +167,17 @@ def test_what_is_no_api_of_github_is_told_so(github: GitHub) -> None:
             people.role(repository, "ann")
 
 
+def test_a_repository_that_moved_is_told_so(github: GitHub) -> None:
+    for status, location in ((301, "https://elsewhere.example/repos/lab/new"), (307, "/repositories/7")):
+        with serving(Storage(b"{}", status=status, location=location)) as server:
+            repository = client.connect(
+                api_url=server.url, repository="lab/mnist", auth=client.Token(value="t"), cache=None
+            )
+            with pytest.raises(GitHubError, match=r"redirected|moved"):
+                people.role(repository, "ann")
+            assert len(server.asked) == 1
+
+
 # what is asked once
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -224,3 +225,32 @@ def test_a_view_is_of_the_same_repository(github: GitHub) -> None:
     mine = ours(github)
     view: Repository = mine.repository.impatient()
     assert (view.name, view.api_url) == ("lab/mnist", github.url)
+
+
+def test_nobody_is_asked_while_github_wants_no_requests(github: GitHub) -> None:
+    mine = ours(github)
+    fault = github.fault(status=403, retry_after_s=100, times=None)
+    quick = mine.repository.impatient(20)
+    for _ in range(5):
+        with pytest.raises(GitHubDown, match="limit of requests is reached"):
+            people.role(quick, "ann")
+    assert fault.hits == 1
+    fault.times = 0
+    mine.clock.skip(101)
+    assert people.role(quick, "ann") == "write"
+
+
+def test_a_limit_of_which_nothing_is_said_is_waited_for_for_minutes(github: GitHub) -> None:
+    mine = ours(github)
+    github.fault(status=403, times=2)
+    assert people.role(mine.repository, "ann") == "write"
+    assert mine.clock.pauses == [60.0, 120.0]
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_longer_than_the_patience(github: GitHub) -> None:
+    mine = ours(github)
+    github.fault(delay_s=3, times=None)
+    began_s = time.monotonic()
+    with pytest.raises(GitHubDown, match="did not tell the role of ann"):
+        people.role(mine.repository.impatient(1), "ann")
+    assert time.monotonic() - began_s < 2.5

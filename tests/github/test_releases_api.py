@@ -188,7 +188,21 @@ def test_an_upload_that_is_cut_again_and_again_is_given_up(mine: Ours, draft: Re
     mine.github.fault(cut_upload_after_bytes=1000, times=None)
     with pytest.raises(GitHubDown, match=r"take the file model\.bin into the release"):
         releases.upload(mine.repository, draft, model, "model.bin")
-    assert len(mine.clock.pauses) == 5
+    assert mine.clock.pauses == [1, 2, 4, 8, 16]
+
+
+def test_a_long_upload_that_is_cut_late_is_sent_again(mine: Ours, draft: Release, model: Path) -> None:
+    mine.github.fault(cut_upload_after_bytes=500_000, times=1)
+    slow = {"left": 3}
+
+    def pass_time(_: int) -> None:
+        slow["left"] -= 1
+        if slow["left"] >= 0:
+            mine.clock.skip(600)
+
+    assert releases.upload(mine.repository, draft, model, "model.bin", progress=pass_time).digest == digest(
+        CONTENT
+    )
 
 
 def test_another_file_of_that_name_is_replaced_in_a_draft_alone(
@@ -308,6 +322,20 @@ def test_a_download_outlasts_faults_of_github_and_of_the_storage(
         with pytest.raises(GitHubDown) as caught:
             releases.download(mine.repository, asset, tmp_path / "more")
     assert "sig=" not in str(caught.value)
+
+
+def test_a_download_that_lasts_longer_than_anybody_waits_goes_on_as_long_as_bytes_come(
+    mine: Ours, asset: Asset, tmp_path: Path
+) -> None:
+    mine.clock.then = lambda: mine.clock.skip(500)
+    with serving(Storage(CONTENT, cuts=(100_000,) * 10)) as storage:
+        mine.github.service.storage_url = storage.url
+        releases.download(mine.repository, asset, tmp_path / "got")
+        assert (tmp_path / "got").read_bytes() == CONTENT
+        storage.cuts = [0] * 100
+        with pytest.raises(GitHubDown, match="give the file"):
+            releases.download(mine.repository, asset, tmp_path / "more")
+    assert len(storage.cuts) > 90
 
 
 def test_a_file_that_was_deleted_is_absent(mine: Ours, asset: Asset, tmp_path: Path) -> None:

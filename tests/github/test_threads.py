@@ -6,6 +6,7 @@ import pytest
 
 from runner.errors import GitHubAbsent
 from runner.github import check, client, people, thread
+from tests.fakes.storage import Storage, serving
 from tests.github.ours import a_check, connected, ours
 from tests.services.github import GitHub
 
@@ -125,3 +126,13 @@ def test_an_outage_while_we_ask_who_we_are_is_no_answer(github: GitHub) -> None:
     github.fault(status=502, path="/user$", times=2)
     assert people.our_login(mine.repository) == "ann"
     assert people.our_login(mine.repository.impatient()) == "ann"
+
+
+def test_the_token_of_an_app_that_somebody_else_made_is_told_by_graphql() -> None:
+    with serving(Storage(b'{"data": {"viewer": {"login": "trainer[bot]"}}}')) as server:
+        repository = client.connect(
+            api_url=server.url, repository="lab/mnist", auth=client.Token(value="ghs_1"), cache=None
+        )
+        assert people.our_login(repository) == "trainer[bot]"
+        assert people.our_login(repository) == "trainer[bot]"
+    assert len(server.asked) == 1
