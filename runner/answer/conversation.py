@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runner import runs
@@ -42,8 +42,6 @@ def answer(desk: Desk, comment: Comment) -> Outcome:
         return Outcome(notes=("a comment on an issue starts nothing; write it on a pull request",))
     if comment.by_bot:
         return Outcome(notes=("a comment of a bot starts nothing",))
-    if "/" not in comment.body:
-        return Outcome(notes=("there is no command in the comment",))
     base = pulls.pull(desk.repository, comment.pull).base_branch
     trusted = wish.trusted_spec(desk, base)
     if trusted is None:
@@ -53,16 +51,22 @@ def answer(desk: Desk, comment: Comment) -> Outcome:
     if not found:
         return Outcome(notes=("there is no command in the comment",))
     _react(desk, comment, "eyes")
+    try:
+        wish.check_person(desk, comment.by, trusted)
+    except Refused as error:
+        refusal = _Done(answer=words.refused(found[0].line, str(error), error.tip), code=error.exit_code)
+        return _spoken(desk, comment, [refusal])
     return _spoken(desk, comment, [_do(desk, comment, *each, trusted=trusted) for each in _numbered(found)])
 
 
 def _numbered(found: tuple[comments.Command, ...]) -> list[tuple[comments.Command, int]]:
-    """Each command with how many equal ones came before it."""
-    seen: Counter[str] = Counter()
+    """Each command with how many came before it that mean the same."""
+    seen: Counter[comments.Command] = Counter()
     numbered = []
     for command in found:
-        numbered.append((command, seen[command.line]))
-        seen[command.line] += 1
+        meant = replace(command, line="")
+        numbered.append((command, seen[meant]))
+        seen[meant] += 1
     return numbered
 
 
@@ -80,12 +84,7 @@ def _spoken(desk: Desk, comment: Comment, done: list[_Done]) -> Outcome:
 def _do(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
     """One command, its faults told in the thread. Raises GitHubDown and the like, with which nothing can be said."""
     try:
-        if isinstance(command, comments.Help):
-            return _Done(answer=words.help_text(trusted))
-        if isinstance(command, comments.Mistake):
-            return _Done(answer=words.mistake(command.line, command.message, command.tip), code=64)
-        wish.check_person(desk, comment.by, trusted)
-        if not isinstance(command, comments.Train | comments.Status):
+        if isinstance(command, comments.Cancel | comments.Promote):
             return _once(desk, comment, command, number, trusted=trusted)
         return _obey(desk, comment, command, number, trusted=trusted)
     except GitHubError:
@@ -97,7 +96,8 @@ def _do(desk: Desk, comment: Comment, command: comments.Command, number: int, *,
 
 def _once(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
     """What must not happen again when the comment is edited: by then other runs go on, and others were promoted."""
-    key = f"github/{desk.name}/said/{comment.id}-{_digest(f'{command.line}/{number}')}-done"
+    meant = repr((replace(command, line=""), number))
+    key = f"github/{desk.name}/said/{comment.id}-{_digest(meant)}-done"
     store = desk.shop.store
     if _is_there(store, key):
         return _Done()
@@ -109,6 +109,10 @@ def _once(desk: Desk, comment: Comment, command: comments.Command, number: int, 
 def _obey(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
     assert comment.pull is not None
     match command:
+        case comments.Help():
+            return _Done(answer=words.help_text(trusted))
+        case comments.Mistake():
+            return _Done(answer=words.mistake(command.line, command.message, command.tip), code=64)
         case comments.Train():
             return _train(desk, comment, command, number, trusted=trusted)
         case comments.Cancel():

@@ -43,7 +43,9 @@ class Desk:
     """All of it.
 
     `quick` is the repository for what must not hold up a run: it gives up soon, to try again later. `token_lasts`
-    says whether the token is good for longer than the job.
+    says whether the token is good for longer than the job, `buttons` whether GitHub tells anybody of the buttons of
+    our checks: of those that a job's token made it starts no workflow.
+    https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows#check_run
     """
 
     shop: Workshop
@@ -56,6 +58,7 @@ class Desk:
     options: Options
     results: Path
     token_lasts: bool
+    buttons: bool
 
     @property
     def name(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runner import models
+from runner import models, release
 from runner.errors import GitHubError, ModelError
 from runner.models import provenance
 from runner.models.shelf import StoreShelf
@@ -55,18 +56,11 @@ def publish(desk: Desk, run: Run, plan: Plan) -> str:
 
 
 def _origin(desk: Desk, run: Run, plan: Plan) -> provenance.Origin:
-    ended = run.stages[-1].started_at_s if run.state.ended else None
-    ref = f"refs/heads/{plan.asked.branch}" if plan.asked.branch else None
-    origin = provenance.Origin(
+    origin = replace(
+        release.origin(plan, run),
         repository=desk.place.url,
-        ref=f"refs/tags/{plan.asked.tag}" if plan.asked.tag else ref,
         train_file=desk.options.train_file,
-        trigger=plan.asked.trigger,
-        by=plan.asked.by,
-        engine=run.engine,
-        job_url=desk.place.job_url,
-        started_at_s=run.created_at_s,
-        finished_at_s=ended,
+        job_url=desk.place.job_url or None,
     )
     return provenance.on_github(origin, os.environ)
 

@@ -153,8 +153,13 @@ class Voice:
             title=text.title,
             summary=text.summary,
             text=text.text,
-            actions=BUTTONS[1:] if run.state.ended else BUTTONS[:1],
+            actions=self._buttons(run),
         )
+
+    def _buttons(self, run: Run) -> tuple[checks.Action, ...]:
+        if not self._desk.buttons:
+            return ()
+        return BUTTONS[1:] if run.state.ended else BUTTONS[:1]
 
     def _try(self, feature: str, call: Callable[[], T]) -> T | None:
         """What GitHub answers; None where it does not, or where the token may not: then the run goes on without."""

@@ -132,7 +132,7 @@ def _dispatched(inputs: Mapping[str, str], trusted: Spec) -> _Given:
 
 
 def of_comment(desk: Desk, comment: Comment, train: Train, *, trusted: Spec, number: int) -> Wish:
-    """The run that a `/train` starts: the nth line of its comment that says just this. Raises Refused."""
+    """The run that a `/train` starts; `number` equal ones come before it in the comment. Raises Refused."""
     assert comment.pull is not None
     assert trusted.on.comment is not None
     pull = pulls.pull(desk.repository, comment.pull)
@@ -149,7 +149,8 @@ def of_comment(desk: Desk, comment: Comment, train: Train, *, trusted: Spec, num
     owner = (pull.head_repository or "unknown").partition("/")[0]
     branch = f"{owner}:{pull.head_branch}" if pull.fork else pull.head_branch
     asked = _asked(desk, "comment", by=comment.by, commit=commit, branch=branch, base=pull.base_branch)
-    digest = hashlib.sha256(f"{train.line.strip()}\n{number}".encode()).hexdigest()[:16]
+    said = repr((train.sha, train.overrides, train.engine, train.fresh, number))
+    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
     return _wish(
         desk,
         f"comment-{comment.id}-{digest}",

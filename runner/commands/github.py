@@ -221,6 +221,7 @@ def _desk(asked: argparse.Namespace) -> Desk:
         results=desks.results(environ, home=shop.home),
         # The token of a job begins so, and ends with the job; one of an App as well, but we renew it.
         token_lasts=isinstance(auth, client.App) or not auth.value.startswith("ghs_"),
+        buttons=isinstance(auth, client.App),
     )
 
 
