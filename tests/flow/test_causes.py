@@ -89,6 +89,12 @@ def test_a_missing_package_has_a_tip_where_to_add_it() -> None:
     assert "environment.pip" in caught.value.tip
 
 
+def test_who_cancelled_an_attempt_and_why_is_told() -> None:
+    with pytest.raises(Cancelled) as caught:
+        causes.check(attempt("cancelled", cause="cancelled by ann on the pull request"))
+    assert str(caught.value) == "cancelled by ann on the pull request; outputs so far are kept"
+
+
 def test_cancelled_is_130_timed_out_is_75_and_a_lost_host_is_72() -> None:
     with pytest.raises(Cancelled) as cancelled:
         causes.check(attempt("cancelled"))
