@@ -1,9 +1,9 @@
 """The model registry: versions with their lineage, stages, and downloads, in a store or on GitHub."""
 
 from runner.models.download import download
-from runner.models.registry import blobs, register, versions
+from runner.models.registry import blobs, register, renumber, versions
 from runner.models.shelf import GITHUB, Shelf, StoreShelf, open_shelf, option
-from runner.models.stages import find, promote, rollback, stages
+from runner.models.stages import find, mirror, promote, rollback, stages
 from runner.models.version import (
     Bump,
     DataUsed,
@@ -33,10 +33,12 @@ __all__ = [
     "blobs",
     "download",
     "find",
+    "mirror",
     "open_shelf",
     "option",
     "promote",
     "register",
+    "renumber",
     "rollback",
     "stages",
     "valid_name",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from semver import Version as SemVer
 
 from runner.errors import Conflict, ModelError
 from runner.models.shelf import Shelf, StoreShelf, newest_first, option
-from runner.models.version import FIRST, NAME_RULE, Draft, Version, faulty_path, valid_name
+from runner.models.version import FIRST, NAME_RULE, Bump, Draft, Version, faulty_path, valid_name
 from runner.store import Store
 
 logger = logging.getLogger(__name__)
@@ -30,13 +31,35 @@ def register(store: Store, draft: Draft) -> Version:
         for version in known:
             if version.lineage.run_id == draft.lineage.run_id:
                 return version
-        version = _numbered(draft, _next((version.version for version in known), draft))
+        version = _numbered(draft, _next((version.version for version in known), draft.bump, draft.after))
         try:
             shelf.add_version(version)
         except Conflict:
             continue
         logger.info("registered %s", version.tag)
         return version
+
+
+def renumber(store: Store, version: Version, *, bump: Bump, after: str | None) -> Version:
+    """The same model of the same run again, under a number beyond `after`; the version itself stays.
+
+    Repeating is safe: a later version of the same run that is there already is returned, the next one after this.
+    """
+    shelf = StoreShelf(store)
+    while True:
+        known = tuple(versions(shelf, version.name))
+        newer = [each for each in known if SemVer.parse(each.version) > SemVer.parse(version.version)]
+        same = [each for each in newer if each.lineage.run_id == version.lineage.run_id]
+        if same:
+            return same[-1]
+        number = _next((each.version for each in known), bump, after)
+        made = replace(version, version=number)
+        try:
+            shelf.add_version(made)
+        except Conflict:
+            continue
+        logger.info("registered %s again as %s", version.tag, made.tag)
+        return made
 
 
 def _check(shelf: StoreShelf, draft: Draft) -> None:
@@ -54,9 +77,9 @@ def _check(shelf: StoreShelf, draft: Draft) -> None:
         )
 
 
-def _next(known: Iterable[str], draft: Draft) -> str:
-    there = newest_first((*known, *([draft.after] if draft.after else [])))
-    return str(SemVer.parse(there[0]).next_version(draft.bump)) if there else FIRST
+def _next(known: Iterable[str], bump: Bump, after: str | None) -> str:
+    there = newest_first((*known, *([after] if after else [])))
+    return str(SemVer.parse(there[0]).next_version(bump)) if there else FIRST
 
 
 def _numbered(draft: Draft, version: str) -> Version:

@@ -82,6 +82,20 @@ def rollback(shelf: Shelf, name: str, stage: str, *, by: str, at_s: float) -> Pr
     return _create(shelf, wanted, f"pushtrain rollback {name} {stage}{option(shelf)}")
 
 
+def mirror(shelf: Shelf, promotion: Promotion, version: Version) -> Promotion | None:
+    """Gives the stage to the version on another shelf too, so that both agree on who stands there. Safe to repeat.
+
+    None where that shelf does not have this very version of this very run. Its numbers and its history are its own:
+    a rollback is a promotion there. Raises ModelError where somebody promotes another one at the same moment.
+    """
+    if version.version not in shelf.numbers(version.name):
+        return None
+    if shelf.version(version.name, version.version).lineage.run_id != version.lineage.run_id:
+        return None
+    name, number, stage = promotion.name, promotion.version, promotion.stage
+    return promote(shelf, name, number, stage, by=promotion.by, at_s=promotion.at_s, expected=None)
+
+
 def _before(shelf: Shelf, promotion: Promotion) -> Promotion | None:
     """The promotion that the one which counts took the stage from; None where that was the first."""
     name, stage = promotion.name, promotion.stage

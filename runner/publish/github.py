@@ -52,6 +52,10 @@ class Limits:
 GITHUB_LIMITS = Limits()
 
 
+class Taken(ModelError):
+    """Another run has the version's number on GitHub."""
+
+
 def publish(
     repository: Repository,
     store: Store,
@@ -67,8 +71,8 @@ def publish(
 
     `statement` is what `provenance.attest` made of `origin`, signed or not. Safe to repeat, and by several at once:
     what is there stays, and a release that is whole is only looked at. What was broken off goes on with what is
-    missing. `progress` is told the bytes that were sent. Raises ModelError where GitHub lacks the commit or has the
-    version of another run, StoreError and GitHubError as they come.
+    missing. `progress` is told the bytes that were sent. Raises ModelError where GitHub lacks the commit, Taken where
+    it has that version of another run, StoreError and GitHubError as they come.
     """
     made = document(
         version, store_uri=store.uri, file_limit_bytes=limits.file_bytes, files_limit=limits.files
@@ -165,7 +169,7 @@ def _require_same(repository: Repository, version: Version, tag: Tag, message: s
         )
     draft.abandon(repository, version)
     whose = f"is that of run {there.run_id}" if there.run_id else f"was made by {tag.by}, not by pushtrain"
-    raise ModelError(
+    raise Taken(
         f"{version.tag} in {repository.name} {whose}; run {wanted.run_id} would be a second {version.version}",
-        tip=f"train again: the next version will be newer than GitHub's; or free the number: {remove}",
+        tip=f"train again with --fresh: the next version is newer than GitHub's; or free the number: {remove}",
     )
