@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from runner.report.facts import RunFacts
     from runner.runs import Run
 
+_TYPED = re.compile(r"pushtrain |/\w|\w+: [{\[]")
 LOG_LINES = 30
 BAR_WIDTH = 24
 COMMAND_LIMIT = 4_000
@@ -99,10 +101,8 @@ def _why(run: Run) -> Iterator[str]:
 
 
 def tip(text: str) -> str:
-    """What to change or type next; a command is one piece of code."""
-    return (
-        escape.code(text, 300) if text.startswith("pushtrain ") and "`" not in text else escape.inline(text)
-    )
+    """What to change or type next: a command, or a line of train.yml, is one piece of code."""
+    return escape.code(text, 300) if _TYPED.match(text) and "`" not in text else escape.inline(text)
 
 
 def last_lines(facts: RunFacts, most: int = LOG_LINES) -> str:

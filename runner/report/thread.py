@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_value
-from runner.report import escape, figures, limits, standing
+from runner.report import escape, figures, limits, sections, standing
 
 if TYPE_CHECKING:
     from runner.models import Promotion
@@ -52,7 +52,7 @@ def _next(tip: str) -> str:
     """A line to type is shown so that GitHub offers to copy it."""
     if tip.startswith("/") and "\n" not in tip:
         return f"Type instead:\n\n{escape.fence([tip])}"
-    return f"→ {escape.inline(tip)}"
+    return f"→ {sections.tip(tip)}"
 
 
 def started(line: str, run: Run, place: Place, *, check_url: str) -> str:

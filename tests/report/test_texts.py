@@ -99,6 +99,14 @@ def test_only_inputs_that_differ_are_shown_and_if_none_does_it_is_said() -> None
     assert "| `epochs` |" not in comment.body(of)
 
 
+def test_of_a_failed_run_the_last_thirty_lines_are_shown() -> None:
+    text = comment.body(replace(samples.failed(), last_lines=samples.LINES))
+
+    assert "Last 30 lines of rank 2" in text
+    assert "step 12: " in text
+    assert "step 11: " not in text
+
+
 def test_a_metric_that_the_base_lacks_is_not_available() -> None:
     of = samples.succeeded()
     base = Base(run=samples.BASE_RUN, series={"accuracy": samples.BASE.series["accuracy"]})
@@ -113,6 +121,7 @@ def test_commands_to_repeat_a_run_are_quoted_for_a_shell() -> None:
     text = comment.body(replace(of, plan=plan, folder="my models", train_file="big.yml"))
 
     assert "pushtrain run \\\n  'my models' \\\n  -f big.yml \\\n  -p 'tag=a b'\"'\"'; rm -rf /' \\\n" in text
+    assert "````sh\ngit fetch origin" in text
     assert r"-p $'lines=```\x0a\xe2\x80\xae'" in text
     assert not by_github(text).obeyed
 

@@ -34,14 +34,14 @@ def test_a_mistake_names_the_line_and_what_is_wrong_and_what_to_type() -> None:
     text = thread.mistake("/train lerning=1", "there is no input 'lerning'", "/train lr=1")
 
     assert text == (
-        "⚠️ `/train lerning=1`: there is no input `'lerning'`\n\nType instead:\n\n```\n/train lr=1\n```"
+        "⚠️ `/train lerning=1`: there is no input 'lerning'\n\nType instead:\n\n```\n/train lr=1\n```"
     )
 
 
 def test_several_mistakes_of_one_command_are_a_list() -> None:
     text = thread.mistake("/train a=1 b=2", "there is no input 'a'\nthere is no input 'b'", "")
 
-    assert text.splitlines()[1:] == ["- there is no input `'a'`", "- there is no input `'b'`"]
+    assert text.splitlines()[1:] == ["- there is no input 'a'", "- there is no input 'b'"]
 
 
 def test_a_refusal_shows_a_tip_that_is_no_command_as_prose() -> None:
