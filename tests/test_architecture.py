@@ -46,8 +46,12 @@ HEAVY = {
     "boto3": {"runner.store.s3", "runner.store.s3_bucket"},
     "plotext": {"runner.charts"},
     "pynvml": {"runner.gpus"},
+    "github": {"runner.github.line", "runner.github.bearer", "runner.github.retries"},
 }
-LATE = ("boto3", "docker", "httpx", "rich", "tensorboard", "plotext", "pynvml")
+LATE = (
+    "boto3", "docker", "httpx", "rich", "tensorboard", "plotext", "pynvml", "github", "requests", "cachecontrol",
+    "sigstore", "securesystemslib", "cryptography",
+)  # fmt: skip
 # Modules that are themselves imported late, or by name, or by another of these.
 LATE_THEMSELVES = {
     "runner.store.s3",
@@ -57,6 +61,10 @@ LATE_THEMSELVES = {
     "runner.datasets.objects",
     "runner.datasets.web",
     "runner.metrics.mlflow_server",
+    "runner.github.line",
+    "runner.github.bearer",
+    "runner.github.retries",
+    "runner.github.answers",
 }
 
 MODULE_LINES = 400

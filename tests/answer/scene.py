@@ -196,8 +196,7 @@ def read_outputs(path: Path) -> dict[str, str]:
     found, lines = {}, iter(path.read_text().splitlines())
     for line in lines:
         name, _, end = line.partition("<<")
-        value = itertools.takewhile(lambda each, end=end: each != end, lines)
-        found[name] = "\n".join(value)
+        found[name] = "\n".join(itertools.takewhile(end.__ne__, lines))
     return found
 
 
