@@ -21,8 +21,8 @@ ORDER = (
     # what it is trained on and with
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets",
     # a run
-    "lock", "runs", "parameters", "plan", "host", "engines", "jobs", "gang", "hosts", "causes", "record", "turns", "collect", "release",
-    "finish", "preparation", "interrupts", "removal", "trust", "checkout", "supervise",
+    "lock", "runs", "parameters", "plan", "host", "engines", "jobs", "gang", "hosts", "causes", "record", "turns",
+    "collect", "release", "finish", "preparation", "interrupts", "removal", "trust", "checkout", "supervise",
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer", "commands", "cli",
 )  # fmt: skip
