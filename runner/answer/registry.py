@@ -13,6 +13,7 @@ from runner.errors import GitHubError, ModelError
 from runner.models import provenance
 from runner.models.shelf import StoreShelf
 from runner.publish import github as releases
+from runner.publish.release import release as release_on_github
 from runner.publish.shelf import GitHubShelf
 
 if TYPE_CHECKING:
@@ -39,20 +40,19 @@ def publish(desk: Desk, run: Run, plan: Plan) -> str:
 
     Raises GitHubError, StoreError or ModelError.
     """
-    store = desk.shop.store
-    shelf = StoreShelf(store)
-    version = models.find(shelf, str(run.release))
-    origin = _origin(desk, run, plan)
-    signed = provenance.attest(shelf, version, origin, os.environ)
-    logger.info("%s: %s", version.tag, signed.note)
-    return releases.publish(
+    assert plan.release is not None
+    done = release_on_github(
         desk.repository,
-        store,
-        version,
-        origin=origin,
+        desk.shop.store,
+        models.find(StoreShelf(desk.shop.store), str(run.release)),
+        bump=plan.release.bump,
+        origin=_origin(desk, run, plan),
         server_url=desk.place.server_url,
-        statement=signed.document,
+        environ=os.environ,
     )
+    for note in done.notes:
+        logger.warning("%s", note)
+    return done.url
 
 
 def _origin(desk: Desk, run: Run, plan: Plan) -> provenance.Origin:
@@ -71,15 +71,12 @@ def promote(desk: Desk, wish: Promote, *, by: str) -> Promotion:
     Raises ModelError where there is no such version, GitHubDenied where the token may not.
     """
     published = GitHubShelf(desk.repository, store=desk.shop.store)
-    promotion = _promote(published, wish, by=by)
-    kept = StoreShelf(desk.shop.store)
-    if wish.version in kept.numbers(wish.model):
-        try:
-            _promote(kept, wish, by=by)
-        except ModelError as error:
-            logger.warning("the store's own registry was not told: %s", error)
+    promotion = models.promote(
+        published, wish.model, wish.version, wish.stage, by=by, at_s=time.time(), expected=None
+    )
+    try:
+        version = published.version(wish.model, promotion.version)
+        models.mirror(StoreShelf(desk.shop.store), promotion, version)
+    except ModelError as error:
+        logger.warning("the store's own registry was not told: %s", error)
     return promotion
-
-
-def _promote(shelf: models.Shelf, wish: Promote, *, by: str) -> Promotion:
-    return models.promote(shelf, wish.model, wish.version, wish.stage, by=by, at_s=time.time(), expected=None)
