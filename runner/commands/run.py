@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -132,7 +133,22 @@ def _attend(shop: Workshop, run_id: str, *, notes: tuple[str, ...], folder: str 
     except RunNotFound as error:
         said = pipeline.supervisor_log(shop, run_id)
         raise EngineError(f"the supervisor of {run_id} did not start:\n{said}", tip="pushtrain gc") from error
-    return _summarise(shop, ended, notes, folder=folder)
+    return _summarise(shop, ended, (*notes, *_signed(shop, ended)), folder=folder)
+
+
+def _signed(shop: Workshop, ended: Run) -> tuple[str, ...]:
+    """Sign the run's model where the environment has a key; says how, and nothing where there is none to sign with."""
+    from runner.models.signing import SECRETS
+
+    if ended.release is None or not any(os.environ.get(name) for name in SECRETS):
+        return ()
+    from runner import models, pipeline, release
+    from runner.models import provenance
+
+    shelf = models.StoreShelf(shop.store)
+    origin = release.origin(pipeline.plan_of(shop.store, ended.id), ended)
+    signed = provenance.attest(shelf, models.find(shelf, ended.release), origin, os.environ)
+    return (f"{ended.release}: {signed.note}",)
 
 
 def _summarise(shop: Workshop, found: Run, notes: tuple[str, ...], *, folder: str) -> int:
