@@ -127,12 +127,12 @@ def bar(facts: RunFacts) -> str:
         return ""
     sign = {"<": "≥", "<=": ">", ">": "≤", ">=": "<"}[gate.operator]
     if not gate.relative:
-        return f"{sign} {show(gate.offset)}"
+        return f"{sign} {brief(gate.offset)}"
     base = base_series(facts, series.name)
     if base is None or not math.isfinite(base.last):
         return ""
-    offset = f" {'-' if gate.offset < 0 else '+'} {show(abs(gate.offset))}" if gate.offset else ""
-    return f"{sign} base {show(base.last)}{offset}"
+    offset = f" {'-' if gate.offset < 0 else '+'} {brief(abs(gate.offset))}" if gate.offset else ""
+    return f"{sign} base {brief(base.last)}{offset}"
 
 
 def released(run: Run) -> str:
@@ -141,6 +141,11 @@ def released(run: Run) -> str:
     return f"{name}{at}v{version.removeprefix('v')}" if at else ""
 
 
+def brief(value: float, digits: int = 4) -> str:
+    """A metric's value to be read in passing: four significant digits, more where thousands need them."""
+    return f"{value:.{digits}g}" if abs(value) < 1_000 else show(value)
+
+
 def measured(run: Run) -> str:
     """The primary metric of a run on one line, such as `accuracy 0.97`; empty where there is none."""
-    return f"{plain(run.metric[0])} {show(run.metric[1])}" if run.metric else ""
+    return f"{plain(run.metric[0])} {brief(run.metric[1])}" if run.metric else ""

@@ -42,14 +42,14 @@ def _more(count: int, noun: str) -> str:
 
 
 def _row(facts: RunFacts, series: Series, *, compared: bool) -> tuple[str, ...]:
-    value = show(series.last)
+    value = figures.brief(series.last)
     judged = _is_judged(facts, series)
     name = escape.cell(series.name)
     curve = charts.sparkline(series.values, width=SPARK_WIDTH).strip()
     against: tuple[str, ...] = ()
     if compared:
         before = figures.base_value(facts, series.name)
-        against = ("n/a" if before is None else show(before), change(facts, series))
+        against = ("n/a" if before is None else figures.brief(before), change(facts, series))
     own = (f"🎯 {name}" if judged else name, f"**{value}**" if judged else value)
     return (*own, *against, f"`{curve}`" if curve else "")
 
@@ -67,7 +67,7 @@ def change(facts: RunFacts, series: Series) -> str:
     if found.by == 0:
         return "="
     light = {"better": "🟢 ", "worse": "🔴 "}.get(found.sense, "")
-    return f"{light}{'▲' if found.by > 0 else '▼'} {show(abs(found.by))}{_percent(found)}"
+    return f"{light}{'▲' if found.by > 0 else '▼'} {figures.brief(abs(found.by), 3)}{_percent(found)}"
 
 
 def _percent(found: figures.Change) -> str:

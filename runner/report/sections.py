@@ -132,7 +132,8 @@ def progress(facts: RunFacts) -> str:
 
 def durations(facts: RunFacts) -> str:
     """`preparing 4.2s · running 11m · …` and the sum."""
-    told = [f"{state} {_short(seconds)}" for state, seconds in figures.stages(facts.run, now_s=facts.now_s)]
+    passed = figures.stages(facts.run, now_s=facts.now_s)
+    told = [f"{state} {_short(seconds)}" for state, seconds in passed if seconds >= 0.05]
     total = _short(figures.took_s(facts.run, now_s=facts.now_s))
     return f"**Time** {total}: {' · '.join(told)}" if told else ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from runner.metrics.verdict import show
 from runner.quantities import format_duration
 from runner.report import escape, figures
 from runner.runs import State
@@ -115,7 +114,7 @@ def _going(facts: RunFacts, queue: str) -> Iterator[str]:
     in_stage_s = run.seconds_in(run.state, now_s=facts.now_s)
     yield format_duration(in_stage_s) if in_stage_s < 59.5 else format_duration(round(in_stage_s / 60) * 60)
     if series is not None:
-        yield f"{series.name} {show(series.last)} (step {series.steps[-1]})"
+        yield f"{series.name} {figures.brief(series.last)} (step {series.steps[-1]})"
     if run.attempt > 1:
         yield f"attempt {run.attempt}"
 
@@ -124,7 +123,7 @@ def _metric(facts: RunFacts) -> str:
     series = figures.primary(facts)
     if series is None:
         return ""
-    return f"{series.name} {show(series.last)} {figures.bar(facts)}".strip()
+    return f"{series.name} {figures.brief(series.last)} {figures.bar(facts)}".strip()
 
 
 def _short(run: Run, facts: RunFacts) -> str:
@@ -132,4 +131,4 @@ def _short(run: Run, facts: RunFacts) -> str:
     series, bar = figures.primary(facts), figures.bar(facts)
     if series is None or not bar:
         return run.verdict
-    return f"{series.name} {show(series.last)}, wanted {bar}"
+    return f"{series.name} {figures.brief(series.last)}, wanted {bar}"

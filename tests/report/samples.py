@@ -276,7 +276,7 @@ def timed_out() -> RunFacts:
 
 def of_fork() -> RunFacts:
     of = succeeded()
-    branch = "mallory:patch-1"
+    branch = "somebody:patch-1"
     return replace(
         of,
         run=run(
