@@ -174,7 +174,7 @@ def _signatures(below: Commands) -> None:  # type: ignore[valid-type]  # as abov
     made.add_argument("--repository", metavar="OWNER/NAME", help="any workflow of it may have signed it")
     made.add_argument("--statement", metavar="FILE", help="the statement, where it lies here already")
     made.add_argument("--unsigned-ok", action="store_true", help="be content with what the registry says")
-    made = _command(below, "sign", "verify:sign", "sign its statement with the key of the environment")
+    made = _below(below, "sign", "verify:sign", "sign its statement with the key of the environment")
     made.add_argument("model", metavar="NAME[@VERSION|#STAGE]")
     made = _below(below, "keygen", "verify:keygen", "make a pair of keys to sign models with")
     made.add_argument(

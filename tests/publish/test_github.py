@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import GitHubDown, ModelError
+from runner.errors import GitHubDenied, GitHubDown, ModelError
 from runner.models.provenance import Origin, statement
 from runner.publish import document
 from runner.publish.github import Limits, latest
@@ -116,6 +116,57 @@ def test_a_publication_that_was_broken_off_goes_on_where_it_stopped(
         "pushtrain-model.json",
     }
     assert [asset.id for asset in release.assets][: len(whole)] == whole
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+@pytest.mark.parametrize(
+    "trouble", [{"status": 502, "times": 3}, {"status": 403, "retry_after_s": 30}, {"reset": True}]
+)
+def test_trouble_that_passes_costs_time_alone(desk: Desk, method: str, trouble: dict[str, int]) -> None:
+    version = desk.version()
+    fault = desk.github.fault(method=method, **trouble)  # type: ignore[arg-type]  # as the cases above have it
+
+    desk.publish(version)
+
+    assert fault.hits
+    (release,) = desk.repo.releases()
+    assert not release.draft
+    assert len(release.assets) == len({each.name for each in release.assets}) == 4
+
+
+def test_an_answer_that_is_lost_makes_nothing_twice(desk: Desk) -> None:
+    faults = [
+        desk.github.fault(path=path, method=method, reset=True, after=True)
+        for method, path in (
+            ("POST", "/releases$"),
+            ("POST", "/assets"),
+            ("POST", "/git/tags"),
+            ("POST", "/git/refs"),
+            ("PATCH", "/releases/"),
+        )
+    ]
+
+    desk.publish(desk.version())
+
+    assert all(fault.hits for fault in faults)
+
+    (release,) = desk.repo.releases()
+    assert not release.draft
+    assert len(release.assets) == 4
+
+
+def test_a_token_that_ends_in_the_middle_leaves_the_rest_to_another(desk: Desk) -> None:
+    version = desk.version()
+    fault = desk.github.fault(method="POST", path="/git/tags", status=401, times=None)
+    with pytest.raises(GitHubDenied):
+        desk.publish(version)
+    fault.times = 0
+
+    desk.publish(version, repository=made.connected(desk.github, token=desk.github.actions_token()))
+
+    (release,) = desk.repo.releases()
+    assert not release.draft
+    assert len(desk.github.api_calls("POST", "/assets")) == 4
 
 
 def test_a_line_that_is_cut_in_an_upload_costs_one_more_upload(desk: Desk) -> None:
