@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import time
@@ -11,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.services.act import copy_action
+from tests.services.act import ROOT, copy_action
 
 TELLS = """\
 import json, os, sys
@@ -172,9 +174,11 @@ def test_inputs_take_the_place_of_the_runners_variables_and_empty_ones_do_not(
         PUSHTRAIN_INPUT_STORE="",
         PUSHTRAIN_INPUT_HOME="/a b/$(id)",
         PUSHTRAIN_INPUT_PARAMS="lr=`id`\nnote='x y'",
-        PUSHTRAIN_TOKEN="t",
-        PUSHTRAIN_APP_ID="",
-        PUSHTRAIN_APP_PRIVATE_KEY="",
+        PUSHTRAIN_INPUT_TOKEN="t",
+        PUSHTRAIN_INPUT_APP_ID="",
+        PUSHTRAIN_INPUT_APP_PRIVATE_KEY="",
+        PUSHTRAIN_SIGNING_KEY="k",
+        PUSHTRAIN_INPUT_SIGNING_KEY="",
     )
     told = train(action, env, tmp_path)["env"]
     assert isinstance(told, dict)
@@ -184,6 +188,60 @@ def test_inputs_take_the_place_of_the_runners_variables_and_empty_ones_do_not(
         "PUSHTRAIN_HOME": "/a b/$(id)",
         "PUSHTRAIN_INPUT_PARAMS": "lr=`id`\nnote='x y'",
         "PUSHTRAIN_TOKEN": "t",
+        "PUSHTRAIN_SIGNING_KEY": "k",
+    }
+
+
+def test_both_actions_take_the_same_inputs_and_hand_on_each_of_them() -> None:
+    composite, container = (
+        yaml.safe_load((ROOT / path).read_text()) for path in ("action.yml", "container/action.yml")
+    )
+    own = {"artifacts", "artifact-name", "retention-days"}
+    assert composite["inputs"].keys() - own == container["inputs"].keys()
+    assert composite["outputs"].keys() == container["outputs"].keys()
+    given = {f"INPUT_{name.upper()}": "x" for name in container["inputs"]}
+    script, entrypoint = composite["runs"]["steps"][0]["env"], environment_of(given)
+    assert {name.upper().replace("-", "_") for name in container["inputs"]} == {
+        name.removeprefix("PUSHTRAIN_INPUT_") for name in script
+    }
+    handed = {name.removeprefix("PUSHTRAIN_").removeprefix("INPUT_") for name in entrypoint} - {"RESULTS"}
+    assert handed == {name.removeprefix("PUSHTRAIN_INPUT_") for name in script}
+
+
+def environment_of(given: Mapping[str, str]) -> dict[str, str]:
+    loaded = runpy.run_path(str(ROOT / "container" / "entrypoint.py"))
+    made: dict[str, str] = loaded["environment"](given)
+    return made
+
+
+def test_the_container_gets_all_of_the_job_and_nothing_of_the_actions_own() -> None:
+    told = environment_of(
+        {
+            "PATH": "/x",
+            "HOME": "/github/home",
+            "PYTHONPATH": "/workspace",
+            "RUNNER_TRACKING_ID": "github_1",
+            "DOCKER_HOST": "unix:///host/docker.sock",
+            "GITHUB_RUN_ID": "7",
+            "KEY": "a\nb",
+            "PUSHTRAIN_STORE": "s3://mine",
+            "INPUT_STORE": "",
+            "INPUT_TRAIN-FILE": "a b.yml",
+        }
+    )
+    results = told.pop("PUSHTRAIN_RESULTS")
+    assert results.startswith("/var/lib/pushtrain/results/7-")
+    empty = dict.fromkeys(
+        f"PUSHTRAIN_INPUT_{name}" for name in ("PARAMS", "DETACH", "FRESH", "KEY", "PROMOTE", "STAGE")
+    )
+    assert told == {
+        "GITHUB_RUN_ID": "7",
+        "KEY": "a\nb",
+        "PUSHTRAIN_STORE": "s3://mine",
+        "PUSHTRAIN_HOME": "/var/lib/pushtrain",
+        "PUSHTRAIN_ENGINE": "docker",
+        "PUSHTRAIN_INPUT_TRAIN_FILE": "a b.yml",
+        **{name: "" for name in empty},
     }
 
 

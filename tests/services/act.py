@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.services import events
+from tests.services.dockerd import DockerEngine
 
 ROOT = Path(__file__).parents[2]
 ACTION = "pushtrain/pushtrain@v1"
@@ -46,7 +47,7 @@ NOWHERE = "http://127.0.0.1:9"
 Entry = Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
     """What act said of a workflow, line by line, and the artifacts that it kept."""
 
@@ -97,7 +98,7 @@ class Result:
     def _said(self, command: str) -> tuple[str, ...]:
         return tuple(each["arg"] for each in self.entries if each.get("command") == command)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         told = "\n".join(str(each.get("msg", "")).rstrip() for each in self.entries)
         return f"act ended with {self.code}, jobs {self.jobs}\n{told}\n{self.stderr}"
 
@@ -219,6 +220,7 @@ class Act:
         run_id: int = 7,
         attempt: int = 1,
         network: bool = False,
+        docker: DockerEngine | None = None,
         options: Sequence[str] = (),
         timeout_s: float = 110,
     ) -> Result:
@@ -233,6 +235,7 @@ class Act:
             run_id=run_id,
             attempt=attempt,
             network=network,
+            docker=docker,
             options=options,
         )
         return started.wait(timeout_s=timeout_s)
@@ -249,9 +252,10 @@ class Act:
         run_id: int = 7,
         attempt: int = 1,
         network: bool = False,
+        docker: DockerEngine | None = None,
         options: Sequence[str] = (),
     ) -> Running:
-        """Run a workflow and return while it goes on."""
+        """Run a workflow and return while it goes on; `docker` is for what is a container in it."""
         given = f"{event.name}-{run_id}-{attempt}"
         place = self.folder / f"{given}-{len(list(self.folder.iterdir()))}"
         workspace = place / "workspace"
@@ -268,12 +272,13 @@ class Act:
                 f"--secret={name}={value}"
                 for name, value in {"GITHUB_TOKEN": token, **(secrets or {})}.items()
             ),
+            *(self._containers(docker) if docker else ()),
             *options,
         ]
         process = subprocess.Popen(
             argv,
             # act passes this environment on to the steps, so no secret may be in it.
-            env=_environment(place, network=network),
+            env=_environment(place, network=network) | ({"DOCKER_HOST": docker.host} if docker else {}),
             cwd=workspace,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -295,6 +300,11 @@ class Act:
             yield from ("--platform", f"{label}=-self-hosted")
         yield f"--local-repository={ACTION}={self.action}"
         yield f"--local-repository={_upload_action()}={self.upload}"
+
+    def _containers(self, docker: DockerEngine) -> Iterator[str]:
+        """The Docker of the tests, with the machine's own network, where all stand-ins are; act's files mounted."""
+        yield f"--container-daemon-socket={docker.host}"
+        yield f"--container-options=--network host -v {self.cache}:{self.cache}"
 
 
 def _told(event: events.Event, place: Path, *, run_id: int, attempt: int) -> dict[str, str]:
