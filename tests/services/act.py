@@ -221,6 +221,7 @@ class Act:
         attempt: int = 1,
         network: bool = False,
         docker: DockerEngine | None = None,
+        files: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         timeout_s: float = 110,
     ) -> Result:
@@ -236,6 +237,7 @@ class Act:
             attempt=attempt,
             network=network,
             docker=docker,
+            files=files,
             options=options,
         )
         return started.wait(timeout_s=timeout_s)
@@ -253,13 +255,20 @@ class Act:
         attempt: int = 1,
         network: bool = False,
         docker: DockerEngine | None = None,
+        files: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
     ) -> Running:
-        """Run a workflow and return while it goes on; `docker` is for what is a container in it."""
+        """Run a workflow and return while it goes on.
+
+        `docker` is for what is a container in it. `files` are what a step finds that checks the repository out.
+        """
         given = f"{event.name}-{run_id}-{attempt}"
         place = self.folder / f"{given}-{len(list(self.folder.iterdir()))}"
         workspace = place / "workspace"
         workspace.mkdir(parents=True)
+        for name, text in (files or {}).items():
+            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+            (workspace / name).write_text(text)
         told = {
             **_told(event, place, run_id=run_id, attempt=attempt),
             "PUSHTRAIN_HOME": str(home),
