@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,30 +47,34 @@ class Remote:
 
 @contextlib.contextmanager
 def work_tree(remote: Remote, commit: str, *, home: Path, isolated: bool) -> Iterator[Path]:
-    """The files of a commit in a folder that is gone afterwards. Raises SourceError.
+    """The files of a commit in a folder, which nobody else changes within the block. Raises SourceError.
 
-    What was fetched stays below `home/repositories`, so that the next commit costs its difference. An `isolated`
-    work tree has no links (a fork's would be followed out of it while the run is planned) and no submodules.
+    The folder stays, `home/commits/COMMIT`, for a run reads data from it that lies beside the source; `pushtrain gc`
+    removes it once no run needs it. What was fetched stays below `home/repositories`, so that the next commit costs
+    its difference. An `isolated` work tree has no links (a fork's would be followed out of it while the run is
+    planned) and no submodules.
     """
     repository = _repository(remote, home, isolated=isolated)
     fetch(remote, (commit,), home=home, isolated=isolated)
-    folder = Path(tempfile.mkdtemp(prefix="pushtrain-commit-"))
-    place = folder / "source"
-    try:
-        git.run(repository, "worktree", "add", "--quiet", "--detach", str(place), commit, env=remote.env)
+    place = home / "commits" / (f"{commit}-isolated" if isolated else commit)
+    with _alone(place.parent / f"{place.name}.lock"):
+        if (place / ".git").exists():
+            git.run(place, "checkout", "--quiet", "--force", "--detach", commit, env=remote.env)
+            git.run(place, "clean", "--quiet", "-ffdx")
+        else:
+            shutil.rmtree(place, ignore_errors=True)  # what a killed process left
+            added = ("worktree", "add", "--quiet", "--force", "--detach", str(place), commit)
+            git.run(repository, *added, env=remote.env)
         if not isolated and (place / ".gitmodules").is_file():
             git.run(place, "submodule", "update", "--init", "--recursive", "--depth", "1", env=remote.env)
+        os.utime(place / ".git")
         yield place
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(SourceError):
-            git.run(repository, "worktree", "prune")
 
 
 def fetch(remote: Remote, commits: tuple[str, ...], *, home: Path, isolated: bool) -> None:
     """Brings commits, without their history; those that are there already are not asked for. Raises SourceError."""
     repository = _repository(remote, home, isolated=isolated)
-    with _alone(repository):
+    with _alone(repository / "pushtrain.lock"):
         missing = [each for each in commits if not _has(repository, _checked(each))]
         if not missing:
             return
@@ -106,7 +109,7 @@ def _repository(remote: Remote, home: Path, *, isolated: bool) -> Path:
     if (place / "pushtrain.ready").exists():
         return place
     place.mkdir(parents=True, exist_ok=True)
-    with _alone(place):
+    with _alone(place / "pushtrain.lock"):
         git.run(place, "init", "--quiet", "--bare", "--template=", ".")
         for key, value in (
             ("remote.origin.url", remote.url),
@@ -122,12 +125,10 @@ def _repository(remote: Remote, home: Path, *, isolated: bool) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(repository: Path) -> Iterator[None]:
-    with held(repository / "pushtrain.lock", wait_s=LOCK_WAIT_S) as mine:
+def _alone(lock: Path) -> Iterator[None]:
+    with held(lock, wait_s=LOCK_WAIT_S) as mine:
         if not mine:
-            raise SourceError(
-                f"{repository} is in use for {LOCK_WAIT_S:g} s already", tip="is a git fetch stuck?"
-            )
+            raise SourceError(f"{lock} is held for {LOCK_WAIT_S:g} s already", tip="is a git fetch stuck?")
         yield
 
 

@@ -83,7 +83,8 @@ def judge(
         return None
     base = None
     if gate.relative:
-        base = base_run(store, runs.load(store, run_id), metric=gate.primary, branches=branches)
+        name = runs.load(store, run_id).name
+        base = base_run(store, name=name, before=run_id, metric=gate.primary, branches=branches)
     return metrics.judge(
         series(store, run_id),
         primary=gate.primary,
@@ -105,14 +106,16 @@ def base_branches(base: str | None) -> tuple[str, ...]:
     return (base,) if base else BASE_BRANCHES
 
 
-def base_run(store: Store, run: Run, *, metric: str, branches: Collection[str]) -> Run | None:
-    """The newest run of the same name before this one that succeeded on one of `branches` and has the metric.
+def base_run(
+    store: Store, *, name: str, before: str, metric: str | None, branches: Collection[str]
+) -> Run | None:
+    """The newest run of that name before the run `before` that succeeded on one of `branches` and has the metric.
 
-    A fork's run is never one, whatever its branch is called.
+    A fork's run is never one, whatever its branch is called. With `metric` None any will do.
     """
     for other in runs.listing(store, state=runs.State.SUCCEEDED):
-        earlier = other.name == run.name and other.id < run.id
-        measured_it = other.metric is not None and other.metric[0] == metric
+        earlier = other.name == name and other.id < before
+        measured_it = metric is None or (other.metric is not None and other.metric[0] == metric)
         if earlier and measured_it and not other.isolated and other.branch in branches:
             return other
     return None

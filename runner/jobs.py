@@ -135,7 +135,7 @@ def facts(plan: Plan, *, run_id: str, attempt: int) -> dict[str, str]:
     return {
         "PUSHTRAIN_RUN_ID": run_id,
         "PUSHTRAIN_ATTEMPT": str(attempt),
-        "PUSHTRAIN_REF": plan.asked.branch or "",
+        "PUSHTRAIN_REF": plan.asked.ref,
         "PUSHTRAIN_BRANCH": plan.asked.branch or "",
         "PUSHTRAIN_COMMIT": plan.asked.commit or "",
     }

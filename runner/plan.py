@@ -328,7 +328,7 @@ def _group(spec: Spec, source: Source, asked: Asked, *, overrides: Sequence[str]
     if spec.concurrency is None or asked.trigger == "local":
         return None
     filled = known_text(spec, source, overrides=overrides, asked=asked)(spec.concurrency.group)
-    return f"{asked.repository or spec.name}: {filled}"
+    return f"{asked.repository or ''}: {spec.name}: {filled}"
 
 
 def _unused(spec: Spec, asked: Asked) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from runner.store import Store
 
 LOG_LINES = 30
-SEARCHED_RUNS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +35,19 @@ class Background:
 def background(store: Store, run_id: str) -> Background:
     """Read once for each run."""
     plan = pipeline.plan_of(store, run_id)
-    return Background(plan=plan, base=base_run(store, plan, run_id=run_id))
+    return Background(plan=plan, base=_base(store, plan, run_id))
 
 
-def base_run(store: Store, plan: Plan, *, run_id: str) -> Base | None:
-    """The newest run of the same name that succeeded on the base branch; never a fork's."""
-    branches = (plan.asked.base,) if plan.asked.base else collect.BASE_BRANCHES
-    for number, other in enumerate(runs.listing(store, state=runs.State.SUCCEEDED)):
-        if number == SEARCHED_RUNS:
-            return None
-        if other.name == plan.name and other.id < run_id and other.branch in branches:
-            return Base(run=other, series=collect.series(store, other.id))
-    return None
+def _base(store: Store, plan: Plan, run_id: str) -> Base | None:
+    """The same run that the gate compares with."""
+    other = collect.base_run(
+        store,
+        name=plan.name,
+        before=run_id,
+        metric=plan.gate.primary,
+        branches=collect.base_branches(plan.asked.base),
+    )
+    return Base(run=other, series=collect.series(store, other.id)) if other is not None else None
 
 
 def facts(

@@ -119,6 +119,20 @@ def datasets(home: Path, needs: Needs, *, older_than_s: float, now_s: float) -> 
     )
 
 
+def commits(home: Path, needs: Needs, *, older_than_s: float, now_s: float) -> Locked:
+    """Commits as they were fetched for a run that was asked for through GitHub."""
+    return Locked(
+        kind="commit",
+        root=home / "commits",
+        form=re.compile(r"[0-9a-f]{40}(?:-isolated)?"),
+        marker=".git",
+        needed=needs.commits | frozenset(f"{commit}-isolated" for commit in needs.commits),
+        rests_s=older_than_s,
+        incomplete_rests_s=INCOMPLETE_S,
+        now_s=now_s,
+    )
+
+
 class Sources:
     """Unpacked source trees. Files that trees share are counted in parts."""
 

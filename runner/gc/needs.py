@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class Needs:
     """`ended` tells of every run whether it has; the rest is what the others need: none of it may be touched.
 
-    `environments` and `trees` are keys, `data` digests. `used_at_s` is when a run last used an image, by its name.
+    `environments` and `trees` are keys, `data` digests, `commits` those that a run was planned from. `used_at_s` is when a run last used an image, by its name.
     """
 
     ended: Mapping[str, bool]
     environments: frozenset[str]
     trees: frozenset[str]
     data: frozenset[str]
+    commits: frozenset[str]
     used_at_s: Mapping[str, float]
 
 
@@ -40,6 +41,7 @@ def read(store: Store) -> Needs:
         environments=frozenset(each.environment.key for each in wanted),
         trees=frozenset(each.tree for each in wanted),
         data=frozenset(data.digest for each in wanted for data in each.datasets),
+        commits=frozenset(str(each.asked.commit) for each in wanted),
         used_at_s=_used(found),
     )
 

@@ -25,8 +25,14 @@ def test_a_run_is_compared_with_the_newest_good_one_of_the_base_branch(store: St
     trained(store, A)
     newest = trained(store, B)
     here = trained(store, C, branch="feature")
-    assert collect.base_run(store, here, metric="accuracy", branches=("main",)) == newest
-    assert collect.base_run(store, newest, metric="accuracy", branches=("main",)) != newest
+    assert (
+        collect.base_run(store, name=here.name, before=here.id, metric="accuracy", branches=("main",))
+        == newest
+    )
+    assert (
+        collect.base_run(store, name=newest.name, before=newest.id, metric="accuracy", branches=("main",))
+        != newest
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,12 @@ def test_a_forks_run_one_of_another_kind_and_one_that_failed_are_no_base(
     state = facts.pop("state", State.SUCCEEDED)
     trained(store, A, state=State(str(state)), **facts)
     here = trained(store, B)
-    assert collect.base_run(store, here, metric="accuracy", branches=("main", "master")) is None
+    assert (
+        collect.base_run(
+            store, name=here.name, before=here.id, metric="accuracy", branches=("main", "master")
+        )
+        is None
+    )
 
 
 def test_a_run_on_a_branch_that_is_the_base_in_its_repository_counts(store: Store) -> None:
