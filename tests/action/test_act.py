@@ -300,3 +300,21 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
+
+
+@pytest.mark.slow
+def test_a_real_training_goes_from_a_push_to_a_release(
+    act: Act, github: GitHub, node_modules: Path, home: Path, tmp_path: Path
+) -> None:
+    example = ROOT / "examples" / "sklearn-digits"
+    files = {path.name: path.read_text() for path in example.iterdir() if path.is_file()}
+    repo = github.repository("ada/digits", {**files, "train.yml": files["train.yml"] + "on: push\n"})
+    webhooks = Webhooks(node_modules=node_modules, server_url=github.url, api_url=github.url)
+    env = {"UV_CACHE_DIR": str(Path.home() / ".cache" / "uv")}
+    event = webhooks.push(repo.head())
+    result = act(PUSH, event, token=token_of(github, PUSH), home=home, env=env, network=True)
+    assert result.jobs == {"train": "success"}, result
+    assert json.loads(result.outputs["metrics"])["accuracy"] > 0.9
+    assert repo.checks()[-1].conclusion == "success"
+    release = repo.release("sklearn-digits@v1.0.0")
+    assert "model.joblib" in {asset.name for asset in release.assets}
