@@ -193,8 +193,6 @@ def _github(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
         made = _command(below, name, f"github:{name}", summary)
         made.add_argument("-f", "--file", help="the path of train.yml in the repository (default: train.yml)")
         made.add_argument("--engine", help="local (a cached venv) or docker (an image)")
-        if name == "watch":
-            made.add_argument("runs", nargs="+", metavar="RUN")
 
 
 def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as above

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import checkout, pipeline, runs
-from runner.errors import Conflict, NotFound, RunNotFound, SpecError
+from runner.answer import said as memory
+from runner.answer.said import Said
+from runner.errors import NotFound, RunNotFound, SpecError
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
@@ -28,8 +30,7 @@ MOST_RUNS = 20
 class Accepted:
     """A run that answers a wish. `found` says that it was there before: started by an earlier job, or long finished."""
 
-    run_id: str
-    wish: Wish
+    said: Said
     shop: Workshop
     found: bool
 
@@ -42,29 +43,48 @@ def accept(desk: Desk, wish: Wish) -> Accepted:
     for what cannot be planned, SpecError with paths as they are in the repository.
     """
     shop = replace(desk.shop, engine_name=wish.engine) if wish.engine else desk.shop
-    store, key = shop.store, _key(desk, wish.key)
-    known = _known(store, key)
-    if known is not None and not _starts_anew(desk, store, known):
-        return Accepted(run_id=_alive(shop, known), wish=wish, shop=shop, found=True)
+    known = memory.load(shop.store, desk.name, wish.key)
+    if known is not None and not _starts_anew(desk, shop.store, known.run_id):
+        _keep_alive(shop, known.run_id)
+        return Accepted(said=known, shop=shop, found=True)
     with checkout.work_tree(
         desk.remote, str(wish.asked.commit), home=shop.home, isolated=wish.asked.fork
     ) as folder:
         planned = _plan(desk, shop, wish, folder)
         with closing(planned.source):
-            if planned.plan.reuse and not wish.fresh and not planned.plan.isolated:
-                done = pipeline.finished(store, planned.plan)
-                if done is not None:
-                    store.write(key, done.id.encode())
-                    return Accepted(run_id=done.id, wish=wish, shop=shop, found=True)
-            run_id = runs.new_id(now_s=time.time())
-            if known is not None:
-                store.write(key, run_id.encode())
-            else:
-                run_id = _first(store, key, run_id)
-            _remember(store, desk, wish, planned.plan.name, run_id)
-            if not _is_there(store, run_id):
-                pipeline.submit(shop, planned, run_id=run_id)
-    return Accepted(run_id=run_id, wish=wish, shop=shop, found=False)
+            return _start(desk, shop, wish, planned, known)
+
+
+def _start(desk: Desk, shop: Workshop, wish: Wish, planned: pipeline.Planned, known: Said | None) -> Accepted:
+    store, plan = shop.store, planned.plan
+    reusable = plan.reuse and not wish.fresh and not plan.isolated
+    done = pipeline.finished(store, plan) if reusable else None
+    wanted = _said(desk, wish, done.id if done is not None else runs.new_id(now_s=time.time()))
+    if known is None:
+        wanted = memory.create(store, wanted)
+    else:
+        memory.keep(store, wanted)
+    if wanted.pull is not None:
+        store.write(f"github/{desk.name}/pulls/{wanted.pull}/runs/{wanted.run_id}", plan.name.encode())
+    memory.open_outbox(store, wanted)
+    if done is None and not _is_there(store, wanted.run_id):
+        pipeline.submit(shop, planned, run_id=wanted.run_id)
+    return Accepted(said=wanted, shop=shop, found=done is not None)
+
+
+def _said(desk: Desk, wish: Wish, run_id: str) -> Said:
+    comment = wish.trusted.on.comment
+    return Said(
+        key=wish.key,
+        run_id=run_id,
+        repository=desk.name,
+        commit=str(wish.asked.commit),
+        job_url=desk.job.url,
+        train_file=desk.options.train_file,
+        word=comment.command if comment is not None else "",
+        pull=wish.asked.pull,
+        command=wish.comment,
+    )
 
 
 def _plan(desk: Desk, shop: Workshop, wish: Wish, folder: Path) -> pipeline.Planned:
@@ -102,32 +122,6 @@ def of_pull(store: Store, repository: str, pull: int) -> list[Run]:
     return found
 
 
-def _remember(store: Store, desk: Desk, wish: Wish, name: str, run_id: str) -> None:
-    if wish.asked.pull is not None:
-        store.write(f"github/{desk.name}/pulls/{wish.asked.pull}/runs/{run_id}", name.encode())
-    store.write(f"github/{desk.name}/due/{run_id}", b"")
-
-
-def _key(desk: Desk, key: str) -> str:
-    return f"github/{desk.name}/asked/{key}"
-
-
-def _known(store: Store, key: str) -> str | None:
-    try:
-        return store.read(key).decode()
-    except NotFound:
-        return None
-
-
-def _first(store: Store, key: str, run_id: str) -> str:
-    """Of two jobs that ask for the same at once, one starts the run and both follow it."""
-    try:
-        store.create(key, run_id.encode())
-    except Conflict:
-        return store.read(key).decode()
-    return run_id
-
-
 def _starts_anew(desk: Desk, store: Store, run_id: str) -> bool:
     try:
         run = runs.load(store, run_id)
@@ -145,14 +139,13 @@ def _is_there(store: Store, run_id: str) -> bool:
     return True
 
 
-def _alive(shop: Workshop, run_id: str) -> str:
-    """The run, with a supervisor if it needs one."""
+def _keep_alive(shop: Workshop, run_id: str) -> None:
+    """Give the run a supervisor if it needs one."""
     try:
         run = runs.load(shop.store, run_id)
     except RunNotFound:  # the job died between the plan and its supervisor, or the supervisor starts just now
         shop.engine.submit(run_id)
-        return run_id
+        return
     if not run.state.ended and not pipeline.supervised(shop, run):
         logger.warning("%s: its supervisor is gone; it is taken up again", run_id)
         pipeline.resume(shop, run)
-    return run_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner import follow, metrics, pipeline, runs
@@ -15,6 +16,7 @@ from runner.errors import EngineError
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
+    from runner.answer.said import Said
     from runner.follow import Event
     from runner.metrics import Point
     from runner.pipeline import Workshop
@@ -39,19 +41,17 @@ def pause_s(running_s: float) -> float:
 class Attendance:
     """One run, followed. `step` goes on until nothing is new; then somebody else has his turn."""
 
-    def __init__(
-        self, desk: Desk, shop: Workshop, run_id: str, *, command: int | None, every_s: float, show: Say
-    ) -> None:
-        self._desk, self._shop, self.run_id, self._show = desk, shop, run_id, show
-        self._store = shop.store
-        self._known = knowledge.background(self._store, run_id)
-        self.voice = Voice(desk, run_id, self._known.plan, command=command)
+    def __init__(self, desk: Desk, shop: Workshop, said: Said, *, every_s: float, show: Say) -> None:
+        self._desk, self._shop, self._show = desk, shop, show
+        self._store, self.run_id = shop.store, said.run_id
+        self._known = knowledge.background(self._store, self.run_id)
+        self.voice = Voice(desk, said, store=self._store, name=self._known.plan.name)
         self._points: list[Point] = []
         self._run: Run | None = None
         self._told_at_s = 0.0
         self._began_s = time.monotonic()
         self._every_s, self._taken_up, self._cancelled = every_s, 0, False
-        self._streams = follow.Streams(self._store, run_id)
+        self._streams = follow.Streams(self._store, self.run_id)
         self._events = self._follow()
 
     @property
@@ -65,7 +65,7 @@ class Attendance:
         return self._known.plan
 
     def look(self) -> Run:
-        """Read the run as it stands, without following it. Raises RunNotFound before its supervisor made it."""
+        """Read the run as it stands. Raises RunNotFound before its supervisor made it."""
         self._run = runs.load(self._store, self.run_id)
         return self._run
 
@@ -125,17 +125,17 @@ class Attendance:
     def facts(self, *, notes: Sequence[str] = ()) -> RunFacts:
         """What is known of the run now."""
         assert self._run is not None
-        asked = self._known.plan.asked
-        others = of_pull(self._store, self._desk.name, asked.pull) if asked.pull is not None else []
+        said = self.voice.said
+        others = of_pull(self._store, self._desk.name, said.pull) if said.pull is not None else []
         return knowledge.facts(
             self._store,
             self._run,
             self._known,
-            place=self._desk.place,
+            said=said,
+            place=replace(self._desk.place, job_url=said.job_url or self._desk.place.job_url),
             notes=(*self._known.plan.notes, *self._desk.features.notes, *notes),
             series=None if self._run.state.ended else metrics.series(self._points),
             earlier=[each for each in others if each.name == self._run.name and each.id < self._run.id],
-            release_url=self.voice.release_url,
         )
 
     def _moved(self, run: Run) -> None:
@@ -157,7 +157,7 @@ class Attendance:
 
     def _is_newest(self) -> bool:
         """Whether the comment is still about this run: a newer one of the same pull request and model takes it over."""
-        pull = self._known.plan.asked.pull
+        pull = self.voice.said.pull
         if pull is None:
             return False
         newest = next(
@@ -177,7 +177,7 @@ def attend(attendances: Sequence[Attendance], *, stopped: Callable[[], str | Non
     `stopped` says how the job was asked to end (`stop`, then `kill`), None as long as it was not: the runs are then
     cancelled, and followed on for as long as this process is let live.
     """
-    waiting = list(attendances)
+    waiting = [each for each in attendances if each.run is None or not each.run.state.ended]
     how: str | None = None
     while waiting:
         for each in tuple(waiting):

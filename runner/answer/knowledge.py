@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from runner import collect, manifest, pipeline, runs
@@ -14,6 +15,7 @@ from runner.report.facts import Base, RunFacts
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from runner.answer.said import Said
     from runner.manifest import FileEntry
     from runner.metrics import Series
     from runner.plan import Plan
@@ -55,11 +57,11 @@ def facts(
     run: Run,
     known: Background,
     *,
+    said: Said,
     place: Place,
     notes: Sequence[str],
     series: Mapping[str, Series] | None = None,
     earlier: Sequence[Run] = (),
-    release_url: str | None = None,
 ) -> RunFacts:
     """All that is known of a run now; `series` saves reading them again."""
     ended_badly = run.state in (runs.State.FAILED, runs.State.CANCELLED)
@@ -74,10 +76,14 @@ def facts(
         last_lines=last_lines(store, run) if ended_badly else (),
         store=store.uri,
         place=place,
-        release_url=release_url,
+        release_url=said.release_url,
         notes=tuple(notes),
         earlier=tuple(earlier),
         now_s=time.time(),
+        folder=str(PurePosixPath(said.train_file).parent),
+        train_file=PurePosixPath(said.train_file).name,
+        command=said.word,
+        check_url=f"{place.url}/runs/{said.check}" if said.check is not None else "",
     )
 
 

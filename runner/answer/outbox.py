@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import logging
 import os
 import subprocess
@@ -10,16 +11,18 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from runner import pipeline, runs
-from runner.answer import finish, said
+from runner import runs
+from runner.answer import finish
+from runner.answer import said as memory
 from runner.answer.attend import Attendance
 from runner.errors import GitHubError, NotFound, PushtrainError, RunNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from runner.answer.accept import Accepted
     from runner.answer.desk import Desk
+    from runner.answer.said import Said
     from runner.follow import Event
     from runner.pipeline import Workshop
 
@@ -36,22 +39,32 @@ def send(desk: Desk) -> tuple[str, ...]:
     Safe to repeat, and next to a job that follows its own runs: what GitHub has is not sent again.
     """
     left = []
-    for run_id in said.due(desk.shop.store, desk.name):
+    for said in _due(desk):
         try:
-            if not _send(desk, run_id):
-                left.append(run_id)
+            if not _send(desk, said):
+                left.append(said.run_id)
         except GitHubError as error:
-            logger.warning("%s: %s", run_id, error)
-            return (*left, run_id)
+            logger.warning("%s: %s", said.run_id, error)
+            return (*left, said.run_id)
         except PushtrainError as error:
-            logger.warning("%s: %s", run_id, error)
-            left.append(run_id)
+            logger.warning("%s: %s", said.run_id, error)
+            left.append(said.run_id)
     return tuple(left)
+
+
+def unfinished(desk: Desk) -> tuple[Attendance, ...]:
+    """A silent follower for each run that goes on."""
+    going = []
+    for said in _due(desk):
+        with contextlib.suppress(RunNotFound, NotFound):
+            if not runs.load(desk.shop.store, said.run_id).state.ended:
+                going.append(silent(desk, desk.shop, said))
+    return tuple(going)
 
 
 def announce(desk: Desk, accepted: Accepted) -> None:
     """Tell GitHub that the run is there, and follow it no further."""
-    attendance = silent(desk, accepted.shop, accepted.run_id, command=accepted.wish.comment)
+    attendance = silent(desk, accepted.shop, accepted.said)
     deadline_s = time.monotonic() + START_WITHIN_S
     while True:
         try:
@@ -65,18 +78,16 @@ def announce(desk: Desk, accepted: Accepted) -> None:
             return
 
 
-def leave_watcher(desk: Desk, run_ids: Sequence[str]) -> None:
+def leave_watcher(desk: Desk) -> None:
     """Start `pushtrain github watch`, which says what the runs come to after this job.
 
     It has the token, in its environment, and no mark of the job, by which GitHub's runner would end it.
     """
-    store = desk.shop.store_uri
-    folder = desk.shop.home / "scratch" / run_ids[-1]
-    folder.mkdir(parents=True, exist_ok=True)
     environ = {name: value for name, value in os.environ.items() if name != "RUNNER_TRACKING_ID"}
-    with (folder / "watch.log").open("ab") as log:
+    desk.shop.home.mkdir(parents=True, exist_ok=True)
+    with (desk.shop.home / "watch.log").open("wb") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "runner.cli", "github", "watch", "--store", store, *run_ids],
+            [sys.executable, "-m", "runner.cli", "github", "watch", "--store", desk.shop.store_uri],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -85,31 +96,34 @@ def leave_watcher(desk: Desk, run_ids: Sequence[str]) -> None:
         )
 
 
-def silent(desk: Desk, shop: Workshop, run_id: str, *, command: int | None) -> Attendance:
+def silent(desk: Desk, shop: Workshop, said: Said) -> Attendance:
     """A follower that prints nothing."""
-    return Attendance(desk, shop, run_id, command=command, every_s=1.0, show=_nothing)
+    return Attendance(desk, shop, said, every_s=1.0, show=_nothing)
 
 
-def _send(desk: Desk, run_id: str) -> bool:
+def _due(desk: Desk) -> Iterator[Said]:
+    store = desk.shop.store
+    for key in memory.due(store, desk.name):
+        said = memory.load(store, desk.name, key)
+        if said is not None:
+            yield said
+
+
+def _send(desk: Desk, said: Said) -> bool:
     store = desk.shop.store
     try:
-        run = runs.load(store, run_id)
-        known = said.load(store, run_id)
-        plan = pipeline.plan_of(store, run_id)
-    except (RunNotFound, NotFound):
-        if time.time() - _asked_at_s(run_id) > NEVER_STARTED_S:
-            said.close(store, desk.name, run_id)
+        run = runs.load(store, said.run_id)
+    except RunNotFound:
+        if time.time() - _asked_at_s(said.run_id) > NEVER_STARTED_S:
+            memory.close_outbox(store, said)
         return True
     if not run.state.ended:
         return True  # Whoever follows it says it; and when nobody does, it is said once it ended.
-    logger.info("saying what is left to say of %s", run_id)
-    command = known.command if known is not None else None
-    attendance = silent(desk, desk.shop, run_id, command=command)
+    logger.info("saying what is left to say of %s", said.run_id)
+    attendance = silent(desk, desk.shop, said)
     attendance.look()
-    assert plan.asked.repository == desk.name
     finish.last_word(desk, attendance)
-    after = said.load(store, run_id)
-    return after is not None and after.closed
+    return attendance.voice.said.closed
 
 
 def _asked_at_s(run_id: str) -> float:

@@ -1,4 +1,4 @@
-"""What GitHub has been told of a run, kept in the run's folder: what is not told yet is told by whoever comes next."""
+"""What was asked for through GitHub, which run answers it, and what GitHub was told: kept until all of it is said."""
 
 from __future__ import annotations
 
@@ -6,56 +6,80 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner import runs
-from runner.errors import Corrupt, NotFound
+from runner.errors import Conflict, Corrupt, NotFound
 
 if TYPE_CHECKING:
     from runner.store import Store
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`runs/ID/github.json`. Digests are of the texts that GitHub has; `command` is the comment that asked.
+    """`github/OWNER/NAME/asked/KEY.json`: one thing that was asked for. Digests are of the texts that GitHub has.
 
-    `closed` says that nothing is left to say. `job_url` and `server_url` are of the job that asked, for the links of
-    whoever says the rest.
+    `commit` and `pull` are those that were asked about; the run may be an older one that did just this. `command` is
+    the comment that asked, `word` how commands begin there (empty where comments start nothing), `job_url` the job.
+    `closed` says that nothing is left to say.
     """
 
+    key: str
+    run_id: str
     repository: str
-    server_url: str
+    commit: str
     job_url: str
+    train_file: str
+    word: str
+    pull: int | None = None
+    command: int | None = None
     check: int | None = None
     check_digest: str = ""
     comment: int | None = None
     comment_digest: str = ""
-    command: int | None = None
     reaction: str = ""
     release_url: str | None = None
     closed: bool = False
 
 
-def load(store: Store, run_id: str) -> Said | None:
-    """What was said, None for a run that nobody asked for through GitHub. Raises Corrupt."""
+def create(store: Store, said: Said) -> Said:
+    """Keep what is asked for; returns what is kept, which is the first one's where two ask for the same at once."""
     try:
-        return msgspec.json.decode(store.read(_key(run_id)), type=Said)
+        store.create(_key(said.repository, said.key), msgspec.json.encode(said))
+    except Conflict:
+        there = load(store, said.repository, said.key)
+        assert there is not None
+        return there
+    return said
+
+
+def load(store: Store, repository: str, key: str) -> Said | None:
+    """What was kept, None for what nobody asked for yet. Raises Corrupt."""
+    name = _key(repository, key)
+    try:
+        return msgspec.json.decode(store.read(name), type=Said)
     except NotFound:
         return None
     except msgspec.DecodeError as error:
-        raise Corrupt(f"github.json of {run_id} cannot be read: {error}") from error
+        raise Corrupt(
+            f"{name} cannot be read: {error}", tip="was it written by a newer pushtrain?"
+        ) from error
 
 
-def keep(store: Store, run_id: str, said: Said) -> None:
+def keep(store: Store, said: Said) -> None:
     """Write it down, at once after GitHub was told: the next one must not say it again."""
-    store.write(_key(run_id), msgspec.json.encode(said))
+    store.write(_key(said.repository, said.key), msgspec.json.encode(said))
+
+
+def open_outbox(store: Store, said: Said) -> None:
+    """From now on there is something to say. Safe to repeat."""
+    store.write(_due_key(said), b"")
+
+
+def close_outbox(store: Store, said: Said) -> None:
+    """All was said. Safe to repeat."""
+    store.delete(_due_key(said))
 
 
 def due(store: Store, repository: str) -> tuple[str, ...]:
-    """The runs of a repository of which something is left to say: its outbox, oldest first."""
+    """The keys of what is left to say: the outbox."""
     return tuple(store.children(f"github/{repository}/due"))
-
-
-def close(store: Store, repository: str, run_id: str) -> None:
-    """Take a run out of the outbox. Safe to repeat."""
-    store.delete(f"github/{repository}/due/{run_id}")
 
 
 def comment_of(store: Store, repository: str, pull: int, name: str) -> int | None:
@@ -71,8 +95,12 @@ def keep_comment(store: Store, repository: str, pull: int, name: str, comment: i
     store.write(_comment_key(repository, pull, name), str(comment).encode())
 
 
-def _key(run_id: str) -> str:
-    return runs.key(run_id, "github.json")
+def _key(repository: str, key: str) -> str:
+    return f"github/{repository}/asked/{key}.json"
+
+
+def _due_key(said: Said) -> str:
+    return f"github/{said.repository}/due/{said.key}"
 
 
 def _comment_key(repository: str, pull: int, name: str) -> str:

@@ -19,7 +19,6 @@ from runner.report import comment as comment_text
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
-    from runner.plan import Plan
     from runner.report.facts import RunFacts
     from runner.runs import Run
     from runner.store import Store
@@ -37,26 +36,19 @@ BUTTONS = (
 class Voice:
     """Says one run to GitHub. What it said is in the run's folder, so that another process can go on."""
 
-    def __init__(self, desk: Desk, run_id: str, plan: Plan, *, command: int | None) -> None:
-        self._desk, self._id, self._plan = desk, run_id, plan
-        self._store: Store = desk.shop.store
-        self._said = memory.load(self._store, run_id) or Said(
-            repository=desk.name,
-            server_url=desk.place.server_url,
-            job_url=desk.place.job_url,
-            command=command,
-        )
+    def __init__(self, desk: Desk, said: Said, *, store: Store, name: str) -> None:
+        self._desk, self._said, self._store, self._name = desk, said, store, name
         self._missed = False
+
+    @property
+    def said(self) -> Said:
+        """What was asked for, and what was said of it so far."""
+        return self._said
 
     @property
     def release_url(self) -> str | None:
         """Where the model was published."""
         return self._said.release_url
-
-    @property
-    def check(self) -> int | None:
-        """The check run, if there is one."""
-        return self._said.check
 
     def published(self, url: str) -> None:
         """Remember where the model is."""
@@ -84,7 +76,7 @@ class Voice:
 
     def say_comment(self, facts: RunFacts) -> None:
         """Write the comment of this pull request and model, or rewrite it. Safe to repeat."""
-        pull = self._plan.asked.pull
+        pull = self._said.pull
         if pull is None:
             return
         body = comment_text.body(facts)
@@ -116,14 +108,14 @@ class Voice:
     def close(self) -> None:
         """The run ended and all of it was said: it leaves the outbox."""
         self._keep(closed=True)
-        memory.close(self._store, self._desk.name, self._id)
+        memory.close_outbox(self._store, self._said)
 
     def forget_misses(self) -> None:
         """Before everything is tried once more."""
         self._missed = False
 
     def _put_comment(self, pull: int, body: str) -> int:
-        name = self._plan.name
+        name = self._name
         known = self._said.comment or memory.comment_of(self._store, self._desk.name, pull, name)
         if known is None:
             known = thread.find(self._desk.quick, pull, comment_text.marker(name))
@@ -143,7 +135,7 @@ class Voice:
         text = check_text.output(facts)
         return checks.Check(
             name=f"pushtrain / {run.name}",
-            commit=str(self._plan.asked.commit),
+            commit=self._said.commit,
             external_id=run.id,
             details_url=facts.place.job_url,
             status=status,
@@ -168,13 +160,13 @@ class Voice:
         except GitHubDenied as error:
             logger.warning("%s: %s", feature, error)
         except GitHubError as error:
-            logger.warning("GitHub was not told of %s, it will be later: %s", self._id, error)
+            logger.warning("GitHub was not told of %s, it will be later: %s", self._said.run_id, error)
         self._missed = True
         return None
 
     def _keep(self, **changes: object) -> None:
         self._said = replace(self._said, **changes)
-        memory.keep(self._store, self._id, self._said)
+        memory.keep(self._store, self._said)
 
 
 def _ended_at_s(run: Run) -> float | None:

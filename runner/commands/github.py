@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from runner.commands.shop import console, follow_every_s, workshop
@@ -86,32 +86,28 @@ def _code(closed: Closed) -> int:
 def _attendance(desk: Desk, accepted: Accepted) -> Attendance:
     from runner import pipeline
     from runner.answer.attend import Attendance
+    from runner.errors import RunNotFound
     from runner.report.live import Screen
 
-    shop = accepted.shop
-    plan = pipeline.plan_of(shop.store, accepted.run_id)
+    shop, run_id = accepted.shop, accepted.said.run_id
+    plan = pipeline.plan_of(shop.store, run_id)
     screen = Screen(console(), primary=plan.gate.primary)
-    print(f"run {accepted.run_id}" + (", which was there already" if accepted.found else ""))
-    return Attendance(
-        desk,
-        shop,
-        accepted.run_id,
-        command=accepted.wish.comment,
-        every_s=follow_every_s(shop.store_uri),
-        show=screen.take,
-    )
+    print(f"run {run_id}" + (", which was there already" if accepted.found else ""))
+    every_s = follow_every_s(shop.store_uri)
+    attendance = Attendance(desk, shop, accepted.said, every_s=every_s, show=screen.take)
+    if accepted.found:
+        with suppress(RunNotFound):  # What ended long ago is not told line by line.
+            attendance.look()
+    return attendance
 
 
 def watch(asked: argparse.Namespace) -> int:
-    """Keep GitHub up to date on runs until they ended, and say what is due. Blocks; may be killed and begun again."""
-    from runner.answer import attend, finish, outbox, said
+    """Keep GitHub up to date on all runs that go on, until they ended. May be killed and begun again."""
+    from runner.answer import attend, finish, outbox
 
     _undumpable()
     desk = _desk(asked)
-    attendances = []
-    for run_id in asked.runs:
-        known = said.load(desk.shop.store, run_id)
-        attendances.append(outbox.silent(desk, desk.shop, run_id, command=known.command if known else None))
+    attendances = outbox.unfinished(desk)
     attend.attend(attendances, stopped=lambda: None)
     for each in attendances:
         if _ended(each):
@@ -141,13 +137,14 @@ def _detach(desk: Desk, outcome: Outcome) -> int:
     from runner.answer import finish, outbox
 
     for each in outcome.accepted:
-        print(f"run {each.run_id}: follow it with: pushtrain logs -f {each.run_id}")
+        run_id = each.said.run_id
+        print(f"run {run_id}: follow it with: pushtrain logs -f {run_id}")
         outbox.announce(desk, each)
     if outcome.accepted:
-        last = outcome.accepted[-1].run_id
+        last = outcome.accepted[-1].said.run_id
         finish.write_outputs(os.environ, {"run-id": last, "state": "queued"})
         if desk.token_lasts:
-            outbox.leave_watcher(desk, [each.run_id for each in outcome.accepted])
+            outbox.leave_watcher(desk)
         else:
             print(
                 "the job's token ends with the job: what the run comes to is said by the next job, or by"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Needs:
     """`ended` tells of every run whether it has; the rest is what the others need: none of it may be touched.
 
-    `environments` and `trees` are keys, `data` digests, `commits` those that a run was planned from. `used_at_s` is when a run last used an image, by its name.
+    `environments` and `trees` are keys, `data` digests, `commits` those that runs were planned from. `used_at_s` is
+    when a run last used an image, by its name.
     """
 
     ended: Mapping[str, bool]

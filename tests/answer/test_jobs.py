@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.answer.scene import TRAINS, Scene, train_yml
-from tests.engines.project import wait_for
+from tests.answer.scene import TRAINS, Scene, files, train_yml
+from tests.engines.project import HELD, wait_for
 
 SLOW = """
 import json, signal, sys, time
@@ -211,3 +211,34 @@ def test_the_run_has_no_token_of_the_job_and_no_mark_of_the_runner(scene: Scene)
             assert secret not in environ, Path(f"/proc/{pid}/cmdline").read_bytes()
     scene.project.let_go()
     assert job.finish().code == 0
+
+
+def test_a_finished_result_is_told_of_on_the_commit_that_asks_for_it(scene: Scene) -> None:
+    scene.job(scene.push())
+    pull = scene.pull(release=None)
+    scene.job(scene.comment(pull, "/train accuracy=0.8"))
+    scene.repository.push("again", files(release=None), "The same", by="ada", at_s=1_700_000_000)
+    other = scene.repository.pull("again", by="ada")
+    done = scene.job(scene.comment(other, "/train accuracy=0.8"))
+    assert done.code == 0, done.output
+    assert "which was there already" in done.output
+    assert "trained" not in done.output
+    assert scene.check.commit == scene.repository.head("again")
+    assert scene.check.conclusion == "success"
+    assert len(scene.answers(other)) == 1
+    assert scene.reactions(other) == ["eyes", "rocket"]
+
+
+def test_data_beside_the_source_is_found_by_the_run(scene: Scene) -> None:
+    script = """
+import os, pathlib
+print(pathlib.Path(os.environ["PUSHTRAIN_DATASET_DIGITS"], "a.txt").read_text())
+"""
+    content = {
+        **files(script, datasets={"digits": {"source": "./data"}}, metrics=None, release=None, source="src"),
+        "src/train.py": HELD + script,
+        "data/a.txt": "forty-two",
+    }
+    done = scene.job(scene.pushed({**content, "train.py": None}))
+    assert done.code == 0, done.output
+    assert "forty-two" in done.output
