@@ -132,7 +132,7 @@ class GitHubShelf:
         found: dict[str, list[int]] = {}
         for ref in tags.refs(self._repository, f"{name}#"):
             read = read_promotion_tag(ref.name)
-            if read and read[0] == name:
+            if read:
                 found.setdefault(read[1], []).append(read[2])
         return {stage: tuple(sorted(numbers)) for stage, numbers in sorted(found.items())}
 

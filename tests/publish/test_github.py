@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from runner.errors import GitHubDenied, GitHubDown, ModelError
+from runner.models import StoreShelf
 from runner.models.provenance import Origin, statement
 from runner.publish import document
 from runner.publish.github import Limits, latest
 from runner.store import open_store
 from tests.publish import made
 from tests.publish.made import Desk, published
+
+SIGNED = b'{"payloadType": "x"}'
 
 
 def written(desk: Desk) -> list[str]:
@@ -177,6 +180,52 @@ def test_a_line_that_is_cut_in_an_upload_costs_one_more_upload(desk: Desk) -> No
 
     assert content(desk)["weights"] == b"w" * 300_000
     assert [asset.state for asset in desk.repo.release("digits@v1.0.0").assets] == ["uploaded"] * 3
+
+
+def test_a_version_is_there_only_once_it_is_out(desk: Desk) -> None:
+    fault = desk.github.fault(status=503, times=None, method="PATCH", path="/releases/")
+    with pytest.raises(GitHubDown):
+        desk.publish(desk.version())
+    fault.times = 0
+
+    assert desk.repo.tags.keys() == {"digits@v1.0.0"}
+    assert desk.shelf.names() == ()
+
+
+def test_a_draft_that_is_taken_up_tells_what_is_true_by_then(desk: Desk) -> None:
+    version = desk.version()
+    fault = desk.github.fault(status=503, times=None, method="POST", path="/git/refs")
+    with pytest.raises(GitHubDown):
+        desk.publish(version)
+    fault.times = 0
+    StoreShelf(desk.store).add_statement(version, SIGNED)
+
+    desk.publish(version)
+
+    body = desk.repo.release("digits@v1.0.0").body
+    assert body
+    assert "signed with a key" in body
+
+
+def test_a_signed_release_gets_no_unsigned_statement(desk: Desk) -> None:
+    version = desk.version()
+    StoreShelf(desk.store).add_statement(version, SIGNED)
+    desk.publish(version)
+    desk.store.delete("models/digits/statements/1.0.0.json")
+    before = written(desk)
+
+    desk.publish(version)
+
+    assert written(desk) == before
+
+
+def test_a_card_compares_with_the_version_before(desk: Desk) -> None:
+    desk.publish(desk.version())
+    desk.publish(desk.version(run="run-2"))
+
+    body = desk.repo.release("digits@v1.1.0").body
+    assert body
+    assert "| metric | 1.1.0 | 1.0.0 | change |" in body
 
 
 def test_what_a_draft_has_broken_is_sent_again(desk: Desk) -> None:
