@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,10 @@ def job(environ: Mapping[str, str]) -> Job:
     """From the variables that GitHub sets for every step."""
     server, repository = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", "")
     run_id = environ.get("GITHUB_RUN_ID", "0")
-    step = (environ.get("GITHUB_JOB", ""), environ.get("GITHUB_ACTION", ""))
+    names = ("GITHUB_JOB", "GITHUB_ACTION", "PUSHTRAIN_INPUT_KEY")
+    step = (environ.get(name, "") for name in names)
     return Job(
-        id="-".join((run_id, *filter(None, step))),
+        id=re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join((run_id, *filter(None, step)))),
         attempt=int(environ.get("GITHUB_RUN_ATTEMPT") or 1),
         url=f"{server}/{repository}/actions/runs/{run_id}" if run_id != "0" else "",
         workflow=environ.get("GITHUB_WORKFLOW_REF", ""),

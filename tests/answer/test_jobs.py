@@ -242,3 +242,10 @@ print(pathlib.Path(os.environ["PUSHTRAIN_DATASET_DIGITS"], "a.txt").read_text())
     done = scene.job(scene.pushed({**content, "train.py": None}))
     assert done.code == 0, done.output
     assert "forty-two" in done.output
+
+
+def test_two_steps_of_one_job_start_a_run_each(scene: Scene) -> None:
+    event = scene.push()
+    scene.job(event, run_id=5, key="1", fresh="true")
+    scene.job(event, run_id=5, attempt=2, key="2", fresh="true")
+    assert len(scene.project.run_ids) == 2
