@@ -53,10 +53,6 @@ def serving(storage: Storage) -> Iterator[Storage]:
         def do_GET(self) -> None:
             storage.answer(self)
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            storage.answer(self)
-
         def log_message(self, *_: object) -> None:
             pass
 

@@ -6,7 +6,6 @@ import pytest
 
 from runner.errors import GitHubAbsent
 from runner.github import check, client, people, thread
-from tests.fakes.storage import Storage, serving
 from tests.github.ours import a_check, connected, ours
 from tests.services.github import GitHub
 
@@ -123,16 +122,14 @@ def test_who_we_are_is_learnt_from_what_we_wrote(github: GitHub) -> None:
 
 def test_an_outage_while_we_ask_who_we_are_is_no_answer(github: GitHub) -> None:
     mine = ours(github, auth=client.Token(value=github.personal_token("ann")))
-    github.fault(status=502, path="/user$", times=2)
+    fault = github.fault(status=502, path="/graphql$", times=2)
     assert people.our_login(mine.repository) == "ann"
+    assert fault.hits == 2
     assert people.our_login(mine.repository.impatient()) == "ann"
 
 
-def test_the_token_of_an_app_that_somebody_else_made_is_told_by_graphql() -> None:
-    with serving(Storage(b'{"data": {"viewer": {"login": "trainer[bot]"}}}')) as server:
-        repository = client.connect(
-            api_url=server.url, repository="lab/mnist", auth=client.Token(value="ghs_1"), cache=None
-        )
-        assert people.our_login(repository) == "trainer[bot]"
-        assert people.our_login(repository) == "trainer[bot]"
-    assert len(server.asked) == 1
+def test_where_graphql_does_not_tell_us_a_person_is_told_otherwise_and_a_job_knows(github: GitHub) -> None:
+    mine = ours(github, auth=client.Token(value=github.personal_token("ann")))
+    github.fault(status=404, path="/graphql$", times=None)
+    assert people.our_login(mine.repository) == "ann"
+    assert people.our_login(connected(github)) == "github-actions[bot]"

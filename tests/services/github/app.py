@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_API = ("/repos/", "/repositories/", "/user", "/users/", "/app", "/rate_limit")
+# Its place on GitHub Enterprise is beside /api/v3, and GitHub's description is of the REST API alone.
+_GRAPHQL, _ENTERPRISE_GRAPHQL = "/graphql", "/api/graphql"
+_API = ("/repos/", "/repositories/", "/user", "/users/", "/app", "/rate_limit", _GRAPHQL)
 _RANK = {"read": 1, "write": 2, "admin": 3}
 _WINDOW_S = 3600
 _SLASH = "\x1f"
@@ -218,7 +220,9 @@ class Visit:
                 self.path, self.kind, self.prefix = self.path.removeprefix(prefix), kind, prefix
                 break
         else:
-            if smart_http.place_of(self.path):
+            if self.path == _ENTERPRISE_GRAPHQL:
+                self.path, self.kind, self.prefix = _GRAPHQL, "api", "/api/v3"
+            elif smart_http.place_of(self.path):
                 self.kind = "git"
             elif self.path.startswith(_API):
                 self.kind = "api"
@@ -448,7 +452,7 @@ class Visit:
             response.headers["X-RateLimit-Resource"] = "core"
 
     def _validate(self, response: Response, *, faulty: bool = False) -> None:
-        if self.found is None or self.service.description is None:
+        if self.found is None or self.service.description is None or self.found.template == _GRAPHQL:
             return
         # It is slow to load, and only those who validate need it.
         from tests.services.github import openapi
