@@ -183,8 +183,10 @@ def _signatures(below: Commands) -> None:  # type: ignore[valid-type]  # as abov
 
 
 def _github(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
-    top = commands.add_parser("github", help="inside a job of GitHub Actions: answer its event")  # type: ignore[attr-defined]  # as above
-    below = top.add_subparsers(metavar="{event,send,watch}", required=True)
+    top = _command(
+        commands, "github", "github:listing", "for jobs of GitHub Actions: what is left to say there"
+    )
+    below = top.add_subparsers(metavar="{event,send,watch}")
     for name, summary in (
         ("event", "do what the job's event asks for, and follow it"),
         ("send", "say on GitHub what could not be said before"),

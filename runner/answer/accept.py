@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import checkout, pipeline, runs
+from runner.answer import registry
 from runner.answer import said as memory
 from runner.answer.said import Said
 from runner.errors import NotFound, RunNotFound, SpecError
@@ -88,8 +89,6 @@ def _said(desk: Desk, wish: Wish, run_id: str) -> Said:
 
 
 def _plan(desk: Desk, shop: Workshop, wish: Wish, folder: Path) -> pipeline.Planned:
-    from runner.answer.registry import latest_published
-
     try:
         planned = pipeline.make_plan(
             shop,
@@ -106,8 +105,12 @@ def _plan(desk: Desk, shop: Workshop, wish: Wish, folder: Path) -> pipeline.Plan
     release = planned.plan.release
     if release is None:
         return planned
-    numbered = replace(release, after=latest_published(desk, release.model))
-    return replace(planned, plan=replace(planned.plan, release=numbered))
+    plan = replace(
+        planned.plan,
+        release=replace(release, after=registry.latest_published(desk, release.model)),
+        notes=(*planned.plan.notes, *registry.obstacles(desk, release.model)),
+    )
+    return replace(planned, plan=plan)
 
 
 def of_pull(store: Store, repository: str, pull: int) -> list[Run]:

@@ -85,6 +85,7 @@ def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, Sequence[str]]:
         return False, (f"{run.release} is in the store and not on GitHub: {error}",)
     if url is not None:
         attendance.voice.published(url)
+        attendance.look()
     return False, ()
 
 

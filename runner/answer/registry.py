@@ -8,10 +8,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runner import models, release
+import msgspec
+
+from runner import models, release, runs
 from runner.errors import GitHubError, ModelError
 from runner.models import provenance
 from runner.models.shelf import StoreShelf
+from runner.publish import check
 from runner.publish import github as releases
 from runner.publish.release import release as release_on_github
 from runner.publish.shelf import GitHubShelf
@@ -35,6 +38,15 @@ def latest_published(desk: Desk, model: str) -> str | None:
         return None
 
 
+def obstacles(desk: Desk, model: str) -> tuple[str, ...]:
+    """What would keep the model from being released on GitHub, told before a GPU is used for it."""
+    try:
+        return check.notes(desk.repository, model)
+    except GitHubError as error:
+        logger.warning("whether %s can be released cannot be told: %s", model, error)
+        return ()
+
+
 def publish(desk: Desk, run: Run, plan: Plan) -> str:
     """Put the run's version into a release, signed; returns its page. Safe to repeat.
 
@@ -52,6 +64,9 @@ def publish(desk: Desk, run: Run, plan: Plan) -> str:
     )
     for note in done.notes:
         logger.warning("%s", note)
+    name = f"{done.version.name}@{done.version.version}"
+    if name != run.release:  # Somebody else's run took the number meanwhile.
+        runs.update(desk.shop.store, run.id, lambda found: msgspec.structs.replace(found, release=name))
     return done.url
 
 

@@ -25,6 +25,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def listing(asked: argparse.Namespace) -> int:
+    """Print the runs of which something is left to say on GitHub."""
+    from runner.answer import said
+
+    store = workshop(asked).store
+    repositories = [
+        f"{owner}/{name}" for owner in store.children("github") for name in store.children(f"github/{owner}")
+    ]
+    found = [(each, said.load(store, each, key)) for each in repositories for key in said.due(store, each)]
+    for repository, known in found:
+        if known is not None:
+            print(f"{known.run_id}  {repository}  {known.commit[:10]}")
+    if not found:
+        print("nothing is left to say on GitHub")
+    return 0
+
+
 def event(asked: argparse.Namespace) -> int:
     """Answer the event of this job, follow what it started, and return the training's exit code."""
     from runner import trigger
