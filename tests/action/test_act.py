@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,14 @@ def webhooks(github: GitHub, node_modules: Path, repo: Repository) -> Webhooks:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+def home(tmp_path: Path) -> Iterator[Path]:
+    """The machine's state; of a test that failed no run is left behind."""
+    home = tmp_path / "home"
+    yield home
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        if str(home).encode() in _bytes(path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def token_of(github: GitHub, workflow: Path) -> str:
