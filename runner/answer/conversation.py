@@ -172,4 +172,4 @@ def _digest(text: str) -> str:
 
 
 def _react(desk: Desk, comment: Comment, reaction: thread.Reaction) -> None:
-    desk.features.use("comments", lambda: thread.react(desk.repository, comment.id, reaction))
+    desk.features.use("reactions", lambda: thread.react(desk.repository, comment.id, reaction))

@@ -15,7 +15,8 @@ from runner import runs
 from runner.answer import finish
 from runner.answer import said as memory
 from runner.answer.attend import Attendance
-from runner.errors import GitHubError, NotFound, PushtrainError, RunNotFound
+from runner.errors import GitHubError, PushtrainError, RunNotFound
+from runner.lock import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 START_WITHIN_S = 10.0
+LOOK_EVERY_S = 10.0
+# Longer than LOOK_EVERY_S: by then the other watcher has seen our runs, or has ended.
+OTHER_WATCHER_S = 30.0
 # A run that has no run.json for so long was never started: its job died in between, and nobody asked again.
 NEVER_STARTED_S = 24 * 3600.0
 
@@ -52,14 +56,46 @@ def send(desk: Desk) -> tuple[str, ...]:
     return tuple(left)
 
 
-def unfinished(desk: Desk) -> tuple[Attendance, ...]:
-    """A silent follower for each run that goes on."""
-    going = []
+def watch(desk: Desk) -> None:
+    """Keep GitHub up to date on the runs that no job follows, those too that come meanwhile, until all ended.
+
+    Blocks. One watcher is enough for a machine: a second one leaves its runs to the first. May be killed and begun
+    again at any moment.
+    """
+    with held(desk.shop.home / "watch.lock", wait_s=OTHER_WATCHER_S) as mine:
+        followed: dict[str, Attendance] = {}
+        looked_at_s = -LOOK_EVERY_S
+        while mine:
+            if not followed or time.monotonic() - looked_at_s > LOOK_EVERY_S:
+                looked_at_s = time.monotonic()
+                new = {said.key: said for said in _going(desk) if said.key not in followed}
+                followed |= {key: silent(desk, desk.shop, said) for key, said in new.items()}
+            if not followed:
+                return
+            for key, each in tuple(followed.items()):
+                if not _goes_on(each):
+                    del followed[key]
+                    _say_last(desk, each)
+
+
+def _going(desk: Desk) -> Iterator[Said]:
     for said in _due(desk):
-        with contextlib.suppress(RunNotFound, NotFound):
-            if not runs.load(desk.shop.store, said.run_id).state.ended:
-                going.append(silent(desk, desk.shop, said))
-    return tuple(going)
+        with contextlib.suppress(RunNotFound):
+            if said.detached and not runs.load(desk.shop.store, said.run_id).state.ended:
+                yield said
+
+
+def _goes_on(attendance: Attendance) -> bool:
+    try:
+        return attendance.step()
+    except PushtrainError as error:
+        logger.error("%s: %s", attendance.run_id, error)
+        return False
+
+
+def _say_last(desk: Desk, attendance: Attendance) -> None:
+    if attendance.run is not None and attendance.run.state.ended:
+        finish.last_word(desk, attendance)
 
 
 def announce(desk: Desk, accepted: Accepted) -> None:
@@ -74,6 +110,7 @@ def announce(desk: Desk, accepted: Accepted) -> None:
                 raise
             time.sleep(0.05)
         else:
+            attendance.voice.detach()
             attendance.tell()
             return
 

@@ -54,6 +54,10 @@ class Voice:
         """Remember where the model is."""
         self._keep(release_url=url)
 
+    def detach(self) -> None:
+        """Remember that no job follows the run: a watcher may."""
+        self._keep(detached=True)
+
     def say_check(self, facts: RunFacts) -> None:
         """Create the check, or bring it up to date. Safe to repeat: what GitHub has is not sent again."""
         wanted = self._check(facts)
@@ -97,7 +101,7 @@ class Voice:
             thread.react(self._desk.quick, command, reaction)
             return True
 
-        if self._try("comments", react):
+        if self._try("reactions", react):
             self._keep(reaction=reaction)
 
     @property

@@ -119,16 +119,12 @@ def _attendance(desk: Desk, accepted: Accepted) -> Attendance:
 
 
 def watch(asked: argparse.Namespace) -> int:
-    """Keep GitHub up to date on all runs that go on, until they ended. May be killed and begun again."""
-    from runner.answer import attend, finish, outbox
+    """Keep GitHub up to date on the runs that no job follows, until they ended; then say what else is due."""
+    from runner.answer import outbox
 
     _undumpable()
     desk = _desk(asked)
-    attendances = outbox.unfinished(desk)
-    attend.attend(attendances, stopped=lambda: None)
-    for each in attendances:
-        if _ended(each):
-            finish.last_word(desk, each)
+    outbox.watch(desk)
     return 79 if outbox.send(desk) else 0
 
 

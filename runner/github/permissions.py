@@ -46,7 +46,7 @@ COMMENTS = Feature(
 )
 REACTIONS = Feature(
     name="reactions",
-    permission="pull-requests: write",
+    permission="issues: write",
     lost="a command is not marked as seen, done or failed",
 )
 TAGS = Feature(

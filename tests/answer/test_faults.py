@@ -134,3 +134,14 @@ def test_a_fork_that_waits_for_github_is_not_started_without_it(scene: Scene) ->
     scene.github.fault(status=404, path="collaborators", times=None)
     assert scene.job(event).code == 77, "who cannot be asked for has no role"
     wait_for(lambda: scene.project.run_ids == (), what="nothing")
+
+
+def test_without_reactions_a_command_is_answered_all_the_same(scene: Scene) -> None:
+    scene.github.permit(
+        scene.token, {"contents": "write", "checks": "write", "pull_requests": "write", "issues": "read"}
+    )
+    pull = scene.pull()
+    done = scene.job(scene.comment(pull, "/train"))
+    assert done.code == 0, done.output
+    assert len(scene.answers(pull)) == 1
+    assert "`issues: write`" in scene.summary()

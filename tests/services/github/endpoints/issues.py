@@ -101,14 +101,14 @@ def delete(ask: Ask, repo: Repo, comment_id: int) -> Reply:
     return Reply(status=204)
 
 
-@endpoint("GET", "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions", needs=_READ)
+@endpoint("GET", "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions", needs="issues:read")
 def reactions(ask: Ask, repo: Repo, comment_id: int) -> Reply:
     content = ask.query("content")
     found = [one for one in _comment(repo, comment_id).reactions if not content or one.content == content]
     return Reply(body=[ask.shapes.reaction(one) for one in ask.page(found)])
 
 
-@endpoint("POST", "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions", needs=_WRITE)
+@endpoint("POST", "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions", needs="issues:write")
 def react(ask: Ask, repo: Repo, comment_id: int) -> Reply:
     found = _comment(repo, comment_id)
     content = ask.body.get("content")
