@@ -36,10 +36,6 @@ class Features:
             logger.warning("%s (%s)", self._notes[name], error)
             return None
 
-    def is_off(self, name: str) -> bool:
-        """Returns whether the feature turned out to be refused."""
-        return name in self._notes
-
     @property
     def notes(self) -> tuple[str, ...]:
         """A sentence for each feature that is off, in the order in which that was found."""

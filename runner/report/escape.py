@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from urllib.parse import quote, urlsplit
 
-from runner.report.plain import coloured, plain
+from runner.report.plain import plain
 
 CODE_LIMIT = 160
 INLINE_LIMIT = 600
@@ -174,18 +174,3 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, align: str 
     lines = {"l": ":--", "r": "--:", "c": ":-:"}
     rule = [lines[each] for each in align] or ["---"] * len(head)
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, tuple(rule), *rows))
-
-
-def for_step_log(text: str) -> str:
-    """A line for a step's own output, colours kept, that the runner of GitHub Actions takes for no command of its.
-
-    Sources: https://github.com/actions/runner, ActionCommand.cs: `::command::` counts after leading white space,
-    `##[command]` anywhere in a line, and a line ends at \\r too.
-    """
-    one = _BREAKS.sub(" ", _SURROGATE.sub("\ufffd", text[text.rstrip("\r\n").rfind("\r") + 1 :]))
-    shown = _INVISIBLE.sub("", coloured(one.rstrip()))
-    bare = plain(shown)
-    if not bare.lstrip().startswith("::") and "##[" not in bare:
-        return shown
-    harmless = bare.replace("##[", "## [")
-    return re.sub(r"^(\s*):(?=:)", r"\1: ", harmless)

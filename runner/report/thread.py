@@ -55,13 +55,6 @@ def _next(tip: str) -> str:
     return f"→ {sections.tip(tip)}"
 
 
-def started(line: str, run: Run, place: Place, *, check_url: str) -> str:
-    """That a command made a run; the rest is told by its check and its comment."""
-    where = escape.link("its check", check_url or place.job_url)
-    commit = escape.link(escape.code((run.commit or "")[:7]), f"{place.url}/commit/{run.commit}")
-    return f"🚀 {escape.code(line)}: run {escape.code(run.id)} of {commit} has begun, follow {where}."
-
-
 def cancelled(stopping: Sequence[Run], place: Place) -> str:
     """Which runs are being stopped, or that none goes on."""
     if not stopping:

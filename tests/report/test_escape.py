@@ -107,31 +107,6 @@ def test_of_a_progress_bar_the_last_state_is_shown() -> None:
     assert escape.line("10%\r20%\r30%\r") == "30%"
 
 
-@given(text=TEXTS)
-def test_no_line_of_a_step_is_a_command_of_the_runner(text: str) -> None:
-    said = escape.for_step_log(text)
-
-    assert not re.search(r"[\n\r]", said)
-    assert not said.lstrip().startswith("::")
-    assert "##[" not in said
-    bare = re.sub(r"\x1b\[[0-9;:]*m", "", said)
-    assert not bare.lstrip().startswith("::")
-    assert "##[" not in bare
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["::error::x", "  ::warning file=a::x", "\x1b[31m::error::x", "a ##[group]b", "ok\r::error::x", "\ufeff::debug::x"],
-)  # fmt: skip
-def test_commands_of_the_runner_are_shown_instead(line: str) -> None:
-    assert "::" not in escape.for_step_log(line).split("x")[0][:3]
-    assert "##[" not in escape.for_step_log(line)
-
-
-def test_other_lines_of_a_step_keep_their_colours() -> None:
-    assert escape.for_step_log("\x1b[32mok\x1b[0m a::b\tc") == "\x1b[32mok\x1b[0m a::b\tc"
-
-
 @given(text=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))
 def test_a_shell_reads_back_the_word_that_was_quoted(text: str) -> None:
     word = escape.shell(text)

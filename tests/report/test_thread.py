@@ -67,18 +67,6 @@ def test_many_answers_are_cut_to_the_limit_the_last_ones_first() -> None:
     assert "Shortened to GitHub's limit: answers." in text
 
 
-def test_a_run_that_began_is_linked() -> None:
-    text = thread.started(
-        "/train lr=0.05", samples.running().run, PLACE, check_url="https://github.com/check/1"
-    )
-
-    assert text == (
-        "🚀 `/train lr=0.05`: run `20260101-000000-aaaa00` of "
-        f"[`a1b2c3d`](<https://github.com/acme/vision/commit/{samples.COMMIT}>) has begun, "
-        "follow [its check](<https://github.com/check/1>)."
-    )
-
-
 def test_the_status_is_a_table_of_runs_newest_first() -> None:
     rows = thread.status(
         [samples.EARLIER, samples.waiting().run, samples.succeeded().run], PLACE
@@ -133,7 +121,6 @@ def every(text: str) -> Sequence[str]:
     return (
         thread.mistake(text, text, text),
         thread.refused(text, f"{text}\n{text}", "/train " + text),
-        thread.started(text, run, PLACE, check_url=""),
         thread.status([run, changed(run, state=State.FAILED)], PLACE),
         thread.joined([thread.cancelled([run], PLACE)], to="octo cat"),
     )
