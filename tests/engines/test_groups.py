@@ -72,9 +72,9 @@ def test_the_second_waits_until_the_first_has_ended(local_project: Project) -> N
     local_project.until_prints("ready", run_id=first)
     second, third = submit(local_project), submit(local_project)
     waiting = [until(local_project, each, State.WAITING) for each in (second, third)]
-    assert all(each.group == "ann/digits: main" for each in waiting)
+    assert all(each.group == "ann/digits: job: main" for each in waiting)
     last = max(waiting, key=lambda run: run.reason)
-    assert re.fullmatch(rf"3rd in group ann/digits: main, behind {first}, ({second}|{third})", last.reason), (
+    assert re.fullmatch(rf"3rd in group ann/digits: job: main, behind {first}, ({second}|{third})", last.reason), (
         waiting
     )
 
