@@ -3,7 +3,8 @@
 python -m bench.github [--pairs 7] [--minutes 10] [--latency-ms 0] [--checkout FOLDER] [--files 50] [--lines 40]
 
 Workflows run in act, on a Docker daemon and a stand-in for GitHub of their own, so this needs root and what
-tests/services/packages installs. `--latency-ms` is what each of our calls to GitHub takes longer than on loopback.
+tests/services/packages installs. `--latency-ms` is what each request to GitHub, git's too, takes longer than on
+loopback, in the first of these:
 
 - First line: the shipped train-on-push.yml on the engine docker, against a workflow that checks out, builds by
   BuildKit and runs the image, each after a push that changes one line. act serves `actions/checkout` from a folder
