@@ -1,4 +1,4 @@
-"""A path on a ref -> its text, without a checkout."""
+"""A path on a ref -> its text, without a checkout; a branch -> whether it is protected."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ class _Repo(msgspec.Struct):
     default_branch: str
 
 
+class _Branch(msgspec.Struct):
+    name: str
+    protected: bool
+
+
 class _File(msgspec.Struct):
     type: str
     encoding: str = ""
@@ -30,6 +35,17 @@ class _File(msgspec.Struct):
 def default_branch(repository: Repository) -> str:
     """Returns the name of the repository's default branch."""
     return repository.get(Call(doing=f"show {repository.name}", feature=CONTENTS), "", _Repo).default_branch
+
+
+def is_protected(repository: Repository, branch: str) -> bool:
+    """Returns whether rules of GitHub protect a branch; False where there is no branch of that very name.
+
+    GitHub answers with the new branch where one was renamed; that is another one, whoever made it.
+    https://docs.github.com/en/rest/branches/branches#get-a-branch
+    """
+    call = Call(doing=f"show the branch {branch}", feature=CONTENTS)
+    found = repository.find(call, f"branches/{quote(branch)}", _Branch)
+    return found is not None and found.protected and found.name == branch
 
 
 def text(repository: Repository, path: str, *, ref: str) -> str | None:

@@ -416,6 +416,11 @@ class Repository:
             }
             self.record.rulesets.append(made)
 
+    def protect(self, branch: str) -> None:
+        """Lets a branch be a protected one. It is told, not enforced."""
+        with self.world.lock:
+            self.record.protected.add(branch)
+
     # people
 
     def grant(self, login: str, role: Role, *, role_name: str | None = None) -> None:

@@ -402,8 +402,8 @@ class Shapes:
             "name": name,
             "commit": self.commit(repo, commit),
             "_links": {"self": url, "html": self.page(repo, f"/tree/{quote(name)}")},
-            "protected": False,
-            "protection": {"enabled": False},
+            "protected": name in repo.protected,
+            "protection": {"enabled": name in repo.protected},
             "protection_url": f"{url}/protection",
         }
 

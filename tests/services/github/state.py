@@ -226,6 +226,7 @@ class Repo:
     activity: list[Activity] = field(default_factory=list)
     runs: dict[int, WorkflowRun] = field(default_factory=dict)
     rulesets: list[dict[str, Any]] = field(default_factory=list)
+    protected: set[str] = field(default_factory=set)
 
     @property
     def full_name(self) -> str:
