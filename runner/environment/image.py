@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runner.environment import blame, client, context, dockerfile, facts, keras
 from runner.environment.builder import Builder, find_builder
+from runner.environment.harmless import require_harmless
 from runner.environment.python import uv
 from runner.environment.recipe import Recipe
 from runner.environment.stream import Ended, Log, stream
@@ -53,7 +54,7 @@ def reference(recipe: Recipe, *, registry: str | None) -> str:
 def is_there(recipe: Recipe, *, registry: str | None) -> bool:
     """Whether the image is here or in the registry; pulls nothing. Raises as `prepare_image`."""
     name = reference(recipe, registry=registry)
-    here = facts.local_image(name) or facts.local_image(f"{LOCAL}:{recipe.key}")
+    here = facts.local(name) or facts.local(f"{LOCAL}:{recipe.key}")
     return here is not None or (registry is not None and facts.registry_digest(name) is not None)
 
 
@@ -71,11 +72,12 @@ def prepare_image(
     name = reference(recipe, registry=registry)
     if recipe.image is not None:
         return _given(recipe, recipe.image, log)
+    here = facts.local(name)
+    if here is not None and (registry is None or here.digest is not None):
+        return _image(recipe, name, here)
     if registry is None:
-        if facts.local_image(name) is None:
-            _build(recipe, name, folder, secrets, log)
-        return _here(recipe, name)
-    if facts.local_digest(name) is None:
+        _build(recipe, name, folder, secrets, log)
+    else:
         _share(recipe, name, folder, secrets, log)
     return _here(recipe, name)
 
@@ -86,27 +88,29 @@ def prepare_isolated_image(
     """The image of `recipe` for a fork's run: the team's own of the same key, else one built for this run alone.
 
     What is built is called `name` (see `isolated_name`), is never pushed, shares no cache and has no secrets. Raises as
-    `prepare_image`, and EnvironmentFailed for what cannot be built without running the fork's code on the way.
+    `prepare_image`, and EnvironmentFailed for what cannot be built without running the fork's code on the way, or
+    opening an address that the fork names.
     """
     if recipe.image is not None:
         return _given(recipe, recipe.image, log)
     for shared in dict.fromkeys((reference(recipe, registry=registry), f"{LOCAL}:{recipe.key}")):
-        if facts.local_image(shared) is not None:
-            return _here(recipe, shared)
+        if (here := facts.local(shared)) is not None:
+            return _image(recipe, shared, here)
     if registry is not None and facts.registry_digest(reference(recipe, registry=registry)) is not None:
         _run(("pull", reference(recipe, registry=registry)), log)
         return _here(recipe, reference(recipe, registry=registry))
-    if facts.local_image(name) is None:
-        _require_harmless(recipe)
-        alone = replace(recipe, dockerfile=dockerfile.without_caches(recipe.dockerfile or ""))
-        _build(alone, name, folder, {}, log)
+    if (here := facts.local(name)) is not None:
+        return _image(recipe, name, here)
+    require_harmless(recipe)
+    alone = replace(recipe, dockerfile=dockerfile.without_caches(recipe.dockerfile or ""))
+    _build(alone, name, folder, {}, log)
     return _here(recipe, name)
 
 
 def check_isolated(recipe: Recipe, *, registry: str | None) -> None:
-    """Raise EnvironmentFailed where `prepare_isolated_image` would have to run the fork's code. Builds nothing."""
+    """Raise EnvironmentFailed where `prepare_isolated_image` would refuse to build. Builds nothing."""
     if recipe.image is None and not is_there(recipe, registry=registry):
-        _require_harmless(recipe)
+        require_harmless(recipe)
 
 
 def isolated_name(run_id: str) -> str:
@@ -116,50 +120,38 @@ def isolated_name(run_id: str) -> str:
 
 def remove_isolated_image(run_id: str) -> None:
     """Remove the image of a fork's run. Safe to repeat. Raises EngineError, EnvironmentFailed where Docker refuses."""
-    if facts.local_image(isolated_name(run_id)) is not None:
+    if facts.local(isolated_name(run_id)) is not None:
         client.ask("image", "rm", isolated_name(run_id))
-
-
-def _require_harmless(recipe: Recipe) -> None:
-    # uv lets `--no-binary` of a requirements file go before its own `--no-build`.
-    source_builds = any("--no-binary" in line for line in (*recipe.pip, *recipe.constraints))
-    made_of = {
-        f"the Dockerfile {recipe.dockerfile_path}": recipe.dockerfile_path is not None,
-        "environment.conda": recipe.conda is not None,
-        "environment.legacy_keras": recipe.legacy_keras,
-        "packages with --no-binary": source_builds,
-    }
-    for what, there in made_of.items():
-        if there:
-            raise EnvironmentFailed(
-                f"no image is made of {what} for a fork: that would run the fork's code with the network",
-                tip="train once on the base branch with the same environment, and the fork's run takes that image",
-            )
 
 
 def _given(recipe: Recipe, name: str, log: Log) -> Image:
     """The user's own image at the digest that was planned; a tag that has moved since does not count."""
-    if facts.local_digest(name) == recipe.base_digest or facts.local_image(name) == recipe.base_digest:
-        return _here(recipe, name)
+    here = facts.local(name)
+    if here is not None and recipe.base_digest in (here.digest, here.id):
+        return _image(recipe, name, here)
     pinned = f"{facts.repository(name)}@{recipe.base_digest}"
     _run(("pull", pinned), log)
     return _here(recipe, pinned)
 
 
 def _here(recipe: Recipe, name: str) -> Image:
-    digest = facts.local_digest(name) or facts.local_image(name)
-    if digest is None:
+    here = facts.local(name)
+    if here is None:
         raise EnvironmentFailed(f"the image {name} vanished from Docker", tip="run the command again")
-    return Image(key=recipe.key, reference=name, digest=digest)
+    return _image(recipe, name, here)
+
+
+def _image(recipe: Recipe, name: str, here: facts.Local) -> Image:
+    return Image(key=recipe.key, reference=name, digest=here.digest or here.id)
 
 
 def _share(recipe: Recipe, name: str, folder: Path, secrets: Mapping[str, str], log: Log) -> None:
     """Have the image here and in the registry under `name`."""
     local = f"{LOCAL}:{recipe.key}"
-    if facts.local_image(local) is None and facts.registry_digest(name) is not None:
-        _run(("pull", name), log)
-        return
-    if facts.local_image(local) is None:
+    if facts.local(local) is None:
+        if facts.registry_digest(name) is not None:
+            _run(("pull", name), log)
+            return
         _build(recipe, local, folder, secrets, log)
     client.ask("tag", local, name)
     _run(("push", name), log)

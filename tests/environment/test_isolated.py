@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,12 @@ from runner.environment import (
     remove_isolated_image,
 )
 from runner.environment.dockerfile import without_caches
-from runner.errors import EnvironmentFailed
+from runner.environment.harmless import require_harmless
+from runner.errors import EnvironmentFailed, PlanError, SpecError
 from tests.environment.specs import image, planned_image
 from tests.environment.test_dockerfile import CASES
 from tests.services.dockerd import DockerEngine
 
-SDIST = (
-    "https://files.pythonhosted.org/packages/a2/55/"
-    "8f8cab2afd404cf578136ef2cc5dfb50baa1761b68c9da1fb1e4eed343c9/docopt-0.6.2.tar.gz"
-)
 RUN = "20260101-000000-aaaa"
 docker = pytest.mark.docker
 
@@ -106,7 +104,6 @@ def test_the_teams_own_image_is_taken_where_it_is_the_same(
         "docopt==0.6.2",
         "--only-binary :none:\ndocopt==0.6.2",
         "--no-binary docopt\ndocopt==0.6.2",
-        f"docopt @ {SDIST}",
     ],
 )
 def test_a_package_that_would_run_its_code_while_it_is_built_is_refused(
@@ -117,6 +114,85 @@ def test_a_package_that_would_run_its_code_while_it_is_built_is_refused(
 
     with pytest.raises(EnvironmentFailed, match=r"docopt|--no-binary"):
         prepare(recipe, tmp_path, lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "git+http://127.0.0.1:9000/x",
+        "six @ https://example.com/six-1.17.0-py3-none-any.whl",
+        "six@git+ssh://git@example.com/six",
+        "https://example.com/six-1.17.0-py3-none-any.whl",
+        "six @ ${WHERE}",
+        "--index-url http://169.254.169.254/simple",
+        "-ihttp://169.254.169.254/simple",
+        "--extra-index-url=https://example.com/simple",
+        "--find-links https://example.com/wheels",
+        "-f https://example.com/wheels",
+        "--trusted-host example.com",
+        "--only-binary :all: --index-url https://example.com/simple",
+        "six==1.17.0 --hash=sha256:00 --index-url https://example.com/simple",
+        "six==1.17.0 --config-settings a=b",
+        "six===1.17.0 --index-url https://example.com/simple",
+    ],
+)
+def test_a_line_of_a_fork_that_names_an_address_is_refused(tmp_path: Path, line: str) -> None:
+    recipe = planned_image(tmp_path, f'pip: ["numpy==2.0.0", "{line}"]')
+
+    with pytest.raises(EnvironmentFailed) as refused:
+        require_harmless(recipe)
+
+    named = [row for row in str(refused.value).splitlines() if row.startswith("  train.yml:4: ")]
+    assert len(named) == 1
+    assert "numpy" not in str(refused.value)
+    assert "train once on the base branch" in refused.value.tip
+
+
+@pytest.mark.parametrize("between", ["\n", "\r", "\v", "\u2028", "  # \r", " \\\n"])
+def test_what_would_be_two_lines_is_refused(tmp_path: Path, between: str) -> None:
+    line = f"six{between}--index-url https://example.com/simple"
+    recipe = replace(planned_image(tmp_path, "pip: [six]"), pip=(line,))
+
+    with pytest.raises(EnvironmentFailed, match="no image is made for a fork"):
+        require_harmless(recipe)
+
+
+def test_a_constraint_that_names_an_address_is_refused_with_its_place(tmp_path: Path) -> None:
+    files = {
+        "requirements.txt": "six\n-c limits.txt\n",
+        "limits.txt": "\nsix @ https://example.com/six-1.17.0-py3-none-any.whl\n",
+    }
+    recipe = planned_image(tmp_path, "pip: requirements.txt", files)
+
+    with pytest.raises(EnvironmentFailed, match=r"limits\.txt:2: six @ https://example\.com"):
+        require_harmless(recipe)
+
+
+@pytest.mark.parametrize("option", ["-r ", "-c", "--requirement="])
+def test_a_list_of_packages_at_an_address_is_no_file(tmp_path: Path, option: str) -> None:
+    with pytest.raises(PlanError, match=r"example\.com"):
+        planned_image(tmp_path, f'pip: ["{option}https://example.com/requirements.txt"]')
+
+
+@pytest.mark.parametrize("line", ["-o APT::X=y", "./x.deb", "http://example.com/x.deb", "x y"])
+def test_apt_takes_no_options_and_no_addresses(tmp_path: Path, line: str) -> None:
+    with pytest.raises(SpecError, match="Debian package"):
+        planned_image(tmp_path, f'apt: ["{line}"]')
+
+
+def test_packages_of_the_index_with_all_that_is_usual_are_harmless(tmp_path: Path) -> None:
+    files = {
+        "requirements.txt": "--pre\n--require-hashes\n--only-binary :all:\n# a remark\n"
+        'torch[opt-einsum]>=2,<3 ; python_version >= "3.9"  # the newest\n'
+        f"six==1.17.0 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{'1' * 64}\n-c limits.txt\n",
+        "limits.txt": "numpy~=2.0\n",
+    }
+    recipe = planned_image(tmp_path, "apt: [git, libsndfile1=1.2.0-1]\npip: requirements.txt", files)
+
+    require_harmless(recipe)
+
+    assert len(recipe.pip) == 5
+    assert recipe.constraints == ("numpy~=2.0",)
 
 
 @docker
