@@ -20,6 +20,14 @@ class Base:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Local:
+    """An image that is here. `digest` is that of its registry; None if it was neither pulled nor pushed."""
+
+    id: str
+    digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DockerFacts:
     """What a plan has to know of Docker: the platform of its daemon (`linux/amd64`) and the bases."""
 
@@ -55,10 +63,10 @@ def base_digest(reference: str) -> str:
 
 def find_base(reference: str) -> Base:
     """The image as it is here, else as its registry has it. Raises as `docker_facts`."""
-    digest, local_id = local_digest(reference), local_image(reference)
-    if digest is None and local_id is not None:
-        return Base(reference=reference, digest=local_id, source=reference)
-    digest = digest or registry_digest(reference)
+    here = local(reference)
+    if here is not None and here.digest is None:
+        return Base(reference=reference, digest=here.id, source=reference)
+    digest = here.digest if here is not None else registry_digest(reference)
     if digest is None:
         raise EnvironmentFailed(
             f"there is no image {reference}, neither here nor in its registry",
@@ -67,19 +75,17 @@ def find_base(reference: str) -> Base:
     return Base(reference=reference, digest=digest, source=f"{repository(reference)}@{digest}")
 
 
-def local_image(reference: str) -> str | None:
-    """The id of an image that is here, else None."""
-    found = _inspect(reference)
-    return None if found is None else str(found["Id"])
-
-
-def local_digest(reference: str) -> str | None:
-    """The digest in its registry of an image that is here; None if it was neither pulled nor pushed."""
-    found = _inspect(reference)
-    digests = (found or {}).get("RepoDigests")
+def local(reference: str) -> Local | None:
+    """The image of that name as it is here; None where it is not. Raises as `docker_facts`."""
+    try:
+        found = json.loads(ask("image", "inspect", reference))[0]
+    except Refused as refused:
+        if is_absent(refused):
+            return None
+        raise
     prefix = f"{repository(reference)}@"
-    known = digests if isinstance(digests, list) else []
-    return next((str(name).removeprefix(prefix) for name in known if str(name).startswith(prefix)), None)
+    known = (name.removeprefix(prefix) for name in found.get("RepoDigests") or () if name.startswith(prefix))
+    return Local(id=found["Id"], digest=next(known, None))
 
 
 def registry_digest(reference: str) -> str | None:
@@ -113,13 +119,3 @@ def repository(reference: str) -> str:
     for prefix in ("docker.io/library/", "docker.io/", "index.docker.io/", "library/"):
         name = name.removeprefix(prefix)
     return name
-
-
-def _inspect(reference: str) -> dict[str, object] | None:
-    try:
-        found = json.loads(ask("image", "inspect", reference))
-    except Refused as refused:
-        if is_absent(refused):
-            return None
-        raise
-    return dict(found[0])

@@ -6,11 +6,13 @@ installed without its dependencies: it requires the package `tensorflow`, also w
 """
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 
 def requirement() -> str:
     """`tf_keras==MAJOR.MINOR.*`; empty without a TensorFlow."""
+    # Slow to import, for those who want no more than the path of this file.
+    from importlib.metadata import PackageNotFoundError, version
+
     for name in ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly"):
         try:
             return f"tf_keras=={'.'.join(version(name).split('.')[:2])}.*"
