@@ -92,7 +92,7 @@ class Asked:
     """Who asked for what, on which commit. `trigger` is `local`, `push`, `comment`, `dispatch`, `schedule` or `button`.
 
     `by` is a login on GitHub, `repository` OWNER/NAME there, `pull` the number of a pull request, `base` the branch
-    whose runs are compared with. The branch of a fork is `OWNER:BRANCH`, so that it is never taken for one of ours.
+    whose runs are compared with, `train_file` the path in the repository. The branch of a fork is `OWNER:BRANCH`, so that it is never taken for one of ours.
     """
 
     trigger: str
@@ -105,6 +105,7 @@ class Asked:
     pull: int | None = None
     base: str | None = None
     fork: bool = False
+    train_file: str = "train.yml"
 
     @property
     def ref(self) -> str:

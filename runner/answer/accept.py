@@ -6,14 +6,14 @@ import logging
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from runner import checkout, pipeline, runs
 from runner.answer import registry
 from runner.answer import said as memory
 from runner.answer.said import Said
-from runner.errors import NotFound, RunNotFound, SpecError
+from runner.errors import NotFound, RunNotFound, SpecError, UsageError
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
@@ -43,25 +43,32 @@ def accept(desk: Desk, wish: Wish) -> Accepted:
     supervisor died; only a run that ended badly is started anew, by a job that is run again. Raises PushtrainError
     for what cannot be planned, SpecError with paths as they are in the repository.
     """
+    if (found := known(desk, wish.key)) is not None:
+        return found
     shop = replace(desk.shop, engine_name=wish.engine) if wish.engine else desk.shop
-    known = memory.load(shop.store, desk.name, wish.key)
-    if known is not None and not _starts_anew(desk, shop.store, known.run_id):
-        _keep_alive(shop, known.run_id)
-        return Accepted(said=known, shop=shop, found=True)
     with checkout.work_tree(
         desk.remote, str(wish.asked.commit), home=shop.home, isolated=wish.asked.fork
     ) as folder:
         planned = _plan(desk, shop, wish, folder)
         with closing(planned.source):
-            return _start(desk, shop, wish, planned, known)
+            return _start(desk, shop, wish, planned)
 
 
-def _start(desk: Desk, shop: Workshop, wish: Wish, planned: pipeline.Planned, known: Said | None) -> Accepted:
+def known(desk: Desk, key: str) -> Accepted | None:
+    """The run that answers what is known by `key`, with a supervisor if it needs one; None where one is to be made."""
+    said = memory.load(desk.shop.store, desk.name, key)
+    if said is None or _starts_anew(desk, desk.shop.store, said.run_id):
+        return None
+    return Accepted(said=said, shop=_keep_alive(desk.shop, said.run_id), found=True)
+
+
+def _start(desk: Desk, shop: Workshop, wish: Wish, planned: pipeline.Planned) -> Accepted:
     store, plan = shop.store, planned.plan
     reusable = plan.reuse and not wish.fresh and not plan.isolated
     done = pipeline.finished(store, plan) if reusable else None
-    wanted = _said(desk, wish, done.id if done is not None else runs.new_id(now_s=time.time()))
-    if known is None:
+    run_id = done.id if done is not None else runs.new_id(now_s=time.time())
+    wanted = _said(desk, wish, run_id, reused=done is not None)
+    if memory.load(store, desk.name, wish.key) is None:
         wanted = memory.create(store, wanted)
     else:
         memory.keep(store, wanted)
@@ -73,7 +80,7 @@ def _start(desk: Desk, shop: Workshop, wish: Wish, planned: pipeline.Planned, kn
     return Accepted(said=wanted, shop=shop, found=done is not None)
 
 
-def _said(desk: Desk, wish: Wish, run_id: str) -> Said:
+def _said(desk: Desk, wish: Wish, run_id: str, *, reused: bool) -> Said:
     comment = wish.trusted.on.comment
     return Said(
         key=wish.key,
@@ -85,15 +92,22 @@ def _said(desk: Desk, wish: Wish, run_id: str) -> Said:
         word=comment.command if comment is not None else "",
         pull=wish.asked.pull,
         command=wish.comment,
+        reused=reused,
     )
 
 
 def _plan(desk: Desk, shop: Workshop, wish: Wish, folder: Path) -> pipeline.Planned:
+    path = PurePosixPath(desk.options.train_file)
+    place = folder / path.parent
+    if not place.is_dir():
+        raise UsageError(
+            f"{str(wish.asked.commit)[:10]} has no folder {path.parent}", tip="train-file: PATH/train.yml"
+        )
     try:
         planned = pipeline.make_plan(
             shop,
-            folder,
-            train_file=desk.options.train_file,
+            place,
+            train_file=path.name,
             overrides=wish.overrides,
             asked=wish.asked,
             trusted=wish.trusted,
@@ -142,13 +156,15 @@ def _is_there(store: Store, run_id: str) -> bool:
     return True
 
 
-def _keep_alive(shop: Workshop, run_id: str) -> None:
-    """Give the run a supervisor if it needs one."""
+def _keep_alive(shop: Workshop, run_id: str) -> Workshop:
+    """Give the run a supervisor if it needs one; returns the workshop with the engine of the run."""
+    shop = replace(shop, engine_name=pipeline.plan_of(shop.store, run_id).engine)
     try:
         run = runs.load(shop.store, run_id)
     except RunNotFound:  # the job died between the plan and its supervisor, or the supervisor starts just now
         shop.engine.submit(run_id)
-        return
+        return shop
     if not run.state.ended and not pipeline.supervised(shop, run):
         logger.warning("%s: its supervisor is gone; it is taken up again", run_id)
         pipeline.resume(shop, run)
+    return shop

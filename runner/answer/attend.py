@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 Say = Callable[["Event"], None]
 TAKE_UP_TIMES = 3
+NEWS_PAUSE_S = 3.0
 
 
 def pause_s(running_s: float) -> float:
@@ -49,6 +50,7 @@ class Attendance:
         self._points: list[Point] = []
         self._run: Run | None = None
         self._told_at_s = 0.0
+        self._is_news = False
         self._began_s = time.monotonic()
         self._every_s, self._taken_up, self._cancelled = every_s, 0, False
         self._streams = follow.Streams(self._store, self.run_id)
@@ -113,11 +115,12 @@ class Attendance:
         if self._run is not None:
             self.tell(notes=(f"cancelling: {why}; what the run wrote so far is being kept",))
 
-    def tell(self, *, notes: Sequence[str] = ()) -> None:
-        """Say how the run stands now."""
+    def tell(self, *, notes: Sequence[str] = (), lost: bool = False) -> None:
+        """Say how the run stands now; that it is `lost` where nobody moves it on."""
         assert self._run is not None
+        self._is_news = False
         facts = self.facts(notes=notes)
-        self.voice.say_check(facts)
+        self.voice.say_check(facts, lost=lost)
         if self._is_newest():
             self.voice.say_comment(facts)
         self._told_at_s = time.monotonic()
@@ -133,26 +136,31 @@ class Attendance:
             self._known,
             said=said,
             place=replace(self._desk.place, job_url=said.job_url or self._desk.place.job_url),
-            notes=(*self._known.plan.notes, *self._desk.features.notes, *notes),
+            notes=(*self._reuse(), *self._known.plan.notes, *self._desk.features.notes, *notes),
             series=None if self._run.state.ended else metrics.series(self._points),
             earlier=[each for each in others if each.name == self._run.name and each.id < self._run.id],
         )
 
-    def _moved(self, run: Run) -> None:
-        new_state = self._run is None or self._run.state is not run.state
-        self._run = run
-        if new_state and not run.state.ended:  # The end is told once the release is there.
-            self._keep_up(now=run.state in (runs.State.QUEUED, runs.State.WAITING, runs.State.RUNNING))
+    def _reuse(self) -> tuple[str, ...]:
+        if not self.voice.said.reused:
+            return ()
+        commit = str(self._known.plan.asked.commit)[:10]
+        return (
+            f"nothing was trained: run {self.run_id} of commit {commit} did just this, and this is its result",
+        )
 
-    def _keep_up(self, *, now: bool = False) -> None:
+    def _moved(self, run: Run) -> None:
+        before, self._run = self._run, run
+        if before is None or before.state is not run.state or before.reason != run.reason:
+            self._is_news = True
+        self._keep_up()
+
+    def _keep_up(self) -> None:
         if self._run is None or self._run.state.ended:
-            return
+            return  # The end is told once the release is there.
         since_s = time.monotonic() - self._told_at_s
-        if (
-            not self._told_at_s
-            or (now and since_s > 3)
-            or since_s > pause_s(time.monotonic() - self._began_s)
-        ):
+        pause = NEWS_PAUSE_S if self._is_news else pause_s(time.monotonic() - self._began_s)
+        if not self._told_at_s or since_s > pause:
             self.tell()
 
     def _is_newest(self) -> bool:
@@ -185,7 +193,7 @@ def attend(attendances: Sequence[Attendance], *, stopped: Callable[[], str | Non
                 goes_on = each.step()
             except EngineError as error:
                 logger.error("%s", error)
-                each.tell(notes=(f"{error}; {error.tip}",))
+                each.tell(notes=(f"{error}; {error.tip}",), lost=True)
                 goes_on = False
             if not goes_on:
                 waiting.remove(each)

@@ -12,7 +12,7 @@ from runner import runs
 from runner.answer import accept as acceptance
 from runner.answer import faults, registry, wish
 from runner.answer.outcome import Outcome
-from runner.errors import GitHubError, NotFound, PushtrainError, Refused
+from runner.errors import GitHubError, NotFound, PushtrainError, Refused, SpecError, UsageError
 from runner.github import pulls, thread
 from runner.report import thread as words
 from runner.trigger import comment as comments
@@ -29,21 +29,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Done:
-    """What came of one command: a run, an answer in Markdown, or both; `code` is not 0 where it failed."""
+    """What came of one command: a run, an answer in Markdown, or both; `code` and `note` are of one that failed."""
 
     accepted: Accepted | None = None
     answer: str = ""
     code: int = 0
+    note: str = ""
 
 
 def answer(desk: Desk, comment: Comment) -> Outcome:
-    """Do what a comment says. Safe to repeat: what it started is followed, what it said is not said again."""
+    """Do what a comment says. Safe to repeat: what it started is followed, what it said is not said again.
+
+    Raises GitHubError where nothing can be known of the pull request or the person.
+    """
     if comment.pull is None:
         return Outcome(notes=("a comment on an issue starts nothing; write it on a pull request",))
     if comment.by_bot:
         return Outcome(notes=("a comment of a bot starts nothing",))
-    base = pulls.pull(desk.repository, comment.pull).base_branch
-    trusted = wish.trusted_spec(desk, base)
+    base = wish.trusted_branch(desk, pulls.pull(desk.repository, comment.pull).base_branch)
+    try:
+        trusted = wish.trusted_spec(desk, base)
+    except SpecError as error:
+        return _broken(desk, comment, base, error)
     if trusted is None:
         return Outcome(notes=(f"there is no {desk.options.train_file} on {base}: nothing says who may",))
     word = trusted.on.comment.command if trusted.on.comment else "/train"
@@ -54,9 +61,18 @@ def answer(desk: Desk, comment: Comment) -> Outcome:
     try:
         wish.check_person(desk, comment.by, trusted)
     except Refused as error:
-        refusal = _Done(answer=words.refused(found[0].line, str(error), error.tip), code=error.exit_code)
-        return _spoken(desk, comment, [refusal])
+        return _spoken(desk, comment, [_failed(found[0], error)])
     return _spoken(desk, comment, [_do(desk, comment, *each, trusted=trusted) for each in _numbered(found)])
+
+
+def _broken(desk: Desk, comment: Comment, base: str, error: SpecError) -> Outcome:
+    """The train.yml that says who may cannot be read: whoever wrote a command is told so, whoever they are."""
+    found = comments.commands(comment.body)
+    if not found:
+        return Outcome(notes=(f"{desk.options.train_file} of {base} cannot be read: {error}",))
+    _react(desk, comment, "eyes")
+    message = f"{desk.options.train_file} of {base} has faults, so nothing says who may:\n{error}"
+    return _spoken(desk, comment, [_failed(found[0], Refused(message, tip="pushtrain check"), code=65)])
 
 
 def _numbered(found: tuple[comments.Command, ...]) -> list[tuple[comments.Command, int]]:
@@ -71,6 +87,7 @@ def _numbered(found: tuple[comments.Command, ...]) -> list[tuple[comments.Comman
 
 
 def _spoken(desk: Desk, comment: Comment, done: list[_Done]) -> Outcome:
+    """Answer in the thread. Whatever GitHub says to that, the runs that were started are followed."""
     answers = [each.answer for each in done if each.answer]
     code = max((each.code for each in done), default=0)
     accepted = tuple(each.accepted for each in done if each.accepted is not None)
@@ -78,20 +95,23 @@ def _spoken(desk: Desk, comment: Comment, done: list[_Done]) -> Outcome:
         _say_once(desk, comment, words.joined(answers, to=comment.by))
     if code or not accepted:  # Runs react when they end.
         _react(desk, comment, "confused" if code else "rocket")
-    return Outcome(accepted=accepted, failed=code)
+    return Outcome(accepted=accepted, notes=tuple(each.note for each in done if each.note), failed=code)
 
 
 def _do(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
-    """One command, its faults told in the thread. Raises GitHubDown and the like, with which nothing can be said."""
+    """One command. What goes wrong with it is told in the thread, and harms none of the others."""
     try:
         if isinstance(command, comments.Cancel | comments.Promote):
             return _once(desk, comment, command, number, trusted=trusted)
         return _obey(desk, comment, command, number, trusted=trusted)
-    except GitHubError:
-        raise
     except PushtrainError as error:
-        say = words.refused if isinstance(error, Refused) else words.mistake
-        return _Done(answer=say(command.line, str(error), error.tip), code=error.exit_code)
+        return _failed(command, error)
+
+
+def _failed(command: comments.Command, error: PushtrainError, *, code: int | None = None) -> _Done:
+    say = words.refused if isinstance(error, Refused) else words.mistake
+    note = f"{command.line.strip()}: {error}" + (f" (tip: {error.tip})" if error.tip else "")
+    return _Done(answer=say(command.line, str(error), error.tip), code=code or error.exit_code, note=note)
 
 
 def _once(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
@@ -112,7 +132,7 @@ def _obey(desk: Desk, comment: Comment, command: comments.Command, number: int, 
         case comments.Help():
             return _Done(answer=words.help_text(trusted))
         case comments.Mistake():
-            return _Done(answer=words.mistake(command.line, command.message, command.tip), code=64)
+            raise UsageError(command.message, tip=command.tip)
         case comments.Train():
             return _train(desk, comment, command, number, trusted=trusted)
         case comments.Cancel():
@@ -128,15 +148,16 @@ def _obey(desk: Desk, comment: Comment, command: comments.Command, number: int, 
 
 
 def _train(desk: Desk, comment: Comment, train: comments.Train, number: int, *, trusted: Spec) -> _Done:
-    wanted = wish.of_comment(desk, comment, train, trusted=trusted, number=number)
+    key = wish.key_of_comment(desk, comment, train, number=number)
+    known = acceptance.known(desk, key)
+    if known is not None:  # The head may have moved since, and the pull request be closed.
+        return _Done(accepted=known)
+    wanted = wish.of_comment(desk, comment, train, trusted=trusted, key=key)
     try:
-        accepted = acceptance.accept(desk, wanted)
-    except (GitHubError, Refused):
+        return _Done(accepted=acceptance.accept(desk, wanted))
+    except SpecError as error:  # Its faults are the commit's, all others are those of the comment.
+        faults.tell(desk, str(wanted.asked.commit), error, name=trusted.name)
         raise
-    except PushtrainError as error:
-        faults.tell(desk, str(wanted.asked.commit), error)
-        raise
-    return _Done(accepted=accepted)
 
 
 def _cancel(desk: Desk, comment: Comment) -> _Done:
@@ -155,8 +176,11 @@ def _say_once(desk: Desk, comment: Comment, body: str) -> None:
         return
     assert comment.pull is not None
     pull = comment.pull
-    if desk.features.use("comments", lambda: thread.write(desk.repository, pull, body)):
-        desk.shop.store.write(key, b"")
+    try:
+        if desk.features.use("comments", lambda: thread.write(desk.quick, pull, body)):
+            desk.shop.store.write(key, b"")
+    except GitHubError as error:
+        logger.warning("the answer in the thread is not written: %s", error)
 
 
 def _is_there(store: Store, key: str) -> bool:
@@ -172,4 +196,7 @@ def _digest(text: str) -> str:
 
 
 def _react(desk: Desk, comment: Comment, reaction: thread.Reaction) -> None:
-    desk.features.use("reactions", lambda: thread.react(desk.repository, comment.id, reaction))
+    try:
+        desk.features.use("reactions", lambda: thread.react(desk.quick, comment.id, reaction))
+    except GitHubError as error:
+        logger.warning("the comment has no reaction: %s", error)

@@ -58,6 +58,7 @@ class Desk:
     job: Job
     options: Options
     results: Path
+    default_branch: str
     token_lasts: bool
     buttons: bool
 
@@ -70,15 +71,25 @@ class Desk:
 def job(environ: Mapping[str, str]) -> Job:
     """From the variables that GitHub sets for every step."""
     server, repository = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", "")
-    run_id = environ.get("GITHUB_RUN_ID", "0")
+    run_id, attempt = environ.get("GITHUB_RUN_ID", "0"), environ.get("GITHUB_RUN_ATTEMPT", "")
     names = ("GITHUB_JOB", "GITHUB_ACTION", "PUSHTRAIN_INPUT_KEY")
     step = (environ.get(name, "") for name in names)
     return Job(
         id=re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join((run_id, *filter(None, step)))),
-        attempt=int(environ.get("GITHUB_RUN_ATTEMPT") or 1),
+        attempt=int(attempt) if attempt.isdecimal() else 1,
         url=f"{server}/{repository}/actions/runs/{run_id}" if run_id != "0" else "",
         workflow=environ.get("GITHUB_WORKFLOW_REF", ""),
     )
+
+
+def default_branch(environ: Mapping[str, str]) -> str | None:
+    """The repository's default branch, if the event tells it: almost all do."""
+    try:
+        told = json.loads(Path(environ.get("GITHUB_EVENT_PATH", "")).read_bytes())
+        found = told["repository"]["default_branch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def place(environ: Mapping[str, str]) -> Place:

@@ -8,12 +8,15 @@ from runner import pipeline, runs
 from runner.answer import accept as acceptance
 from runner.answer import conversation, faults, wish
 from runner.answer.outcome import Outcome
-from runner.errors import GitHubError, PushtrainError, Refused
+from runner.answer.wish import Wish
+from runner.errors import GitHubError, PlanError, PushtrainError, Refused
 from runner.trigger import Button, Comment, Dispatch, Event, Push, Schedule
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
-    from runner.answer.wish import Wish
+
+
+FORM = "pushtrain init --github brings the workflow's form in step"
 
 
 def answer(desk: Desk, event: Event | None) -> Outcome:
@@ -26,29 +29,35 @@ def answer(desk: Desk, event: Event | None) -> Outcome:
             return Outcome(notes=("this event starts nothing",))
         case Comment():
             return conversation.answer(desk, event)
-        case Button(action="cancel"):
-            return _cancel(desk, event)
         case Button():
-            return _again(desk, event)
+            return _press(desk, event)
         case Push() | Dispatch() | Schedule():
             return _train(desk, event)
 
 
 def _train(desk: Desk, event: Push | Dispatch | Schedule) -> Outcome:
+    wanted: Wish | str | None = None
     try:
-        match event:
-            case Push():
-                wanted = wish.of_push(desk, event)
-            case Dispatch():
-                wanted = wish.of_dispatch(desk, event)
-            case Schedule():
-                wanted = wish.of_schedule(desk, event)
+        wanted = _wished(desk, event)
         return _accepted(desk, wanted)
     except GitHubError:
         raise
     except PushtrainError as error:
-        faults.tell(desk, event.commit, error)
+        name = wanted.trusted.name if isinstance(wanted, Wish) else desk.options.train_file
+        faults.tell(desk, event.commit, error, name=name)
+        if isinstance(error, PlanError) and isinstance(event, Dispatch):
+            raise PlanError(str(error), tip=f"{error.tip}; after a change of train.yml: {FORM}") from error
         raise
+
+
+def _wished(desk: Desk, event: Push | Dispatch | Schedule) -> Wish | str:
+    match event:
+        case Push():
+            return wish.of_push(desk, event)
+        case Dispatch():
+            return wish.of_dispatch(desk, event)
+        case Schedule():
+            return wish.of_schedule(desk, event)
 
 
 def _accepted(desk: Desk, wanted: Wish | str) -> Outcome:
@@ -57,26 +66,22 @@ def _accepted(desk: Desk, wanted: Wish | str) -> Outcome:
     return Outcome(accepted=(acceptance.accept(desk, wanted),))
 
 
-def _cancel(desk: Desk, button: Button) -> Outcome:
+def _press(desk: Desk, button: Button) -> Outcome:
+    """Cancel the run of a check, or train it again. Raises Refused, RunNotFound."""
     run = runs.load(desk.shop.store, button.run_id)
-    _check_person(desk, button)
+    plan = pipeline.plan_of(desk.shop.store, run.id)
+    if plan.asked.repository != desk.name:
+        raise Refused(f"{run.id} is no run of this repository")
+    if plan.asked.train_file != desk.options.train_file:
+        return Outcome(notes=(f"{run.id} is of {plan.asked.train_file}, which has a workflow of its own",))
+    base = wish.trusted_branch(desk, plan.asked.base or desk.default_branch)
+    trusted = wish.trusted_spec(desk, base)
+    if trusted is None:
+        raise Refused(f"there is no {desk.options.train_file} on {base}: nothing says who may")
+    wish.check_person(desk, button.by, trusted)
+    if button.action == "rerun":
+        return _accepted(desk, wish.again(desk, plan.asked, plan.inputs, by=button.by))
     if run.state.ended:
         return Outcome(notes=(f"{run.id} {run.state} already",))
     runs.request_cancel(desk.shop.store, run.id, how="stop", why=f"cancelled by {button.by} on its check")
     return Outcome(notes=(f"{run.id} is being cancelled",))
-
-
-def _again(desk: Desk, button: Button) -> Outcome:
-    _check_person(desk, button)
-    old = pipeline.plan_of(desk.shop.store, button.run_id)
-    return _accepted(desk, wish.again(desk, old.asked, old.inputs, by=button.by))
-
-
-def _check_person(desk: Desk, button: Button) -> None:
-    plan = pipeline.plan_of(desk.shop.store, button.run_id)
-    if plan.asked.repository != desk.name:
-        raise Refused(f"{button.run_id} is no run of this repository")
-    trusted = wish.trusted_spec(desk, plan.asked.base or "HEAD")
-    if trusted is None:
-        raise Refused(f"there is no {desk.options.train_file} on the base branch: nothing says who may")
-    wish.check_person(desk, button.by, trusted)

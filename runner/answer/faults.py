@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
-from runner.errors import SpecError
+from runner.errors import GitHubError, SpecError
 from runner.github import check as checks
 from runner.report import escape
 
@@ -13,16 +14,19 @@ if TYPE_CHECKING:
     from runner.answer.desk import Desk
     from runner.errors import PushtrainError
 
+logger = logging.getLogger(__name__)
 
-def tell(desk: Desk, commit: str, error: PushtrainError) -> None:
-    """Create the check. Raises GitHubError where GitHub does not take it."""
+
+def tell(desk: Desk, commit: str, error: PushtrainError, *, name: str) -> None:
+    """Create the check, named as those of the training's runs: the next one on this commit takes its place.
+
+    Where GitHub does not take it, the job's own log has to do.
+    """
     now_s = time.time()
     annotations = annotations_of(error)
-    lines = [escape.inline(line) for line in str(error).splitlines()]
-    tip = f"\n\n**Next:** {escape.code(error.tip)}" if error.tip else ""
     many = f"{len(annotations)} faults" if len(annotations) > 1 else "it cannot be planned"
     wanted = checks.Check(
-        name=f"pushtrain / {desk.options.train_file}",
+        name=f"pushtrain / {name}",
         commit=commit,
         external_id="",
         details_url=desk.place.job_url,
@@ -31,11 +35,21 @@ def tell(desk: Desk, commit: str, error: PushtrainError) -> None:
         started_at_s=now_s,
         completed_at_s=now_s,
         title=f"{desk.options.train_file}: {many}" if annotations else f"Not started: {many}",
-        summary="\n".join(f"- {line}" for line in lines) + tip,
+        summary=described(error),
         text="",
         annotations=annotations,
     )
-    desk.features.use("checks", lambda: checks.create(desk.repository, wanted))
+    try:
+        desk.features.use("checks", lambda: checks.create(desk.quick, wanted))
+    except GitHubError as refusal:
+        logger.warning("the commit has no check that says so: %s", refusal)
+
+
+def described(error: PushtrainError) -> str:
+    """What is wrong, and what to type next, as Markdown."""
+    lines = [escape.inline(line) for line in str(error).splitlines() if line.strip()]
+    tip = f"\n\n**Next:** {escape.code(error.tip)}" if error.tip else ""
+    return (lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)) + tip
 
 
 def annotations_of(error: PushtrainError) -> tuple[checks.Annotation, ...]:

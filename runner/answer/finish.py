@@ -41,8 +41,12 @@ class Closed:
 
 
 def close(desk: Desk, attendance: Attendance) -> Closed:
-    """Say the last word, and lay out what the job shows. Safe to repeat; what fails on GitHub stays due."""
-    facts = last_word(desk, attendance)
+    """Say the last word, and lay out what the job shows. Safe to repeat; what fails on GitHub stays due.
+
+    A run that could not be followed to its end is reported as far as it came.
+    """
+    ended = attendance.run is not None and attendance.run.state.ended
+    facts = last_word(desk, attendance) if ended else attendance.facts()
     report = job_text.summary(facts)
     folder = desk.results / facts.run.id
     try:

@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runner import runs
+from runner import pipeline, runs
 from runner.answer import finish
 from runner.answer import said as memory
 from runner.answer.attend import Attendance
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from runner.answer.said import Said
     from runner.follow import Event
     from runner.pipeline import Workshop
+    from runner.runs import Run
 
 logger = logging.getLogger(__name__)
 
@@ -155,12 +157,32 @@ def _send(desk: Desk, said: Said) -> bool:
             memory.close_outbox(store, said)
         return True
     if not run.state.ended:
-        return True  # Whoever follows it says it; and when nobody does, it is said once it ended.
+        return _goes_on_alone(desk, said, run)
     logger.info("saying what is left to say of %s", said.run_id)
     attendance = silent(desk, desk.shop, said)
     attendance.look()
     finish.last_word(desk, attendance)
     return attendance.voice.said.closed
+
+
+def _goes_on_alone(desk: Desk, said: Said, run: Run) -> bool:
+    """A run that goes on is told of by whoever follows it. One whose supervisor is gone, as after a machine went off,
+    is taken up again; what it comes to is said by the next.
+    """
+    shop = replace(desk.shop, engine_name=run.engine)
+    if pipeline.supervised(shop, run):
+        return True
+    attendance = silent(desk, shop, said)
+    attendance.look()
+    try:
+        pipeline.resume(shop, run)
+    except PushtrainError as error:
+        attendance.tell(notes=(f"its supervisor is gone: {error}; pushtrain resume {run.id}",), lost=True)
+        return False
+    logger.warning("%s: its supervisor was gone; it is taken up again", run.id)
+    attendance.voice.detach()
+    attendance.tell(notes=("its supervisor was gone, and it was taken up again",))
+    return True
 
 
 def _asked_at_s(run_id: str) -> float:

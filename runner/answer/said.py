@@ -17,7 +17,8 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `commit` and `pull` are those that were asked about; the run may be an older one that did just this. `command` is
     the comment that asked, `word` how commands begin there (empty where comments start nothing), `job_url` the job.
-    `detached` says that no job follows the run, `closed` that nothing is left to say.
+    `reused` says that nothing was trained, `detached` that no job follows the run, `closed` that nothing is left to
+    say.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     comment_digest: str = ""
     reaction: str = ""
     release_url: str | None = None
+    reused: bool = False
     detached: bool = False
     closed: bool = False
 

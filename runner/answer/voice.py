@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -58,9 +60,21 @@ class Voice:
         """Remember that no job follows the run: a watcher may."""
         self._keep(detached=True)
 
-    def say_check(self, facts: RunFacts) -> None:
-        """Create the check, or bring it up to date. Safe to repeat: what GitHub has is not sent again."""
+    def say_check(self, facts: RunFacts, *, lost: bool = False) -> None:
+        """Create the check, or bring it up to date. Safe to repeat: what GitHub has is not sent again.
+
+        A run that is `lost` has nobody who moves it on: its check is closed, until somebody takes the run up.
+        """
         wanted = self._check(facts)
+        if lost:
+            now_s = time.time()
+            wanted = dataclasses.replace(
+                wanted,
+                status="completed",
+                conclusion="failure",
+                completed_at_s=now_s,
+                title="its supervisor is gone",
+            )
         digest = _digest(repr(wanted))
         if digest == self._said.check_digest:
             return
@@ -161,12 +175,14 @@ class Voice:
         """What GitHub answers; None where it does not, or where the token may not: then the run goes on without."""
         try:
             return self._desk.features.use(feature, call)
-        except GitHubDenied as error:
-            logger.warning("%s: %s", feature, error)
         except GitHubError as error:
-            logger.warning("GitHub was not told of %s, it will be later: %s", self._said.run_id, error)
-        self._missed = True
-        return None
+            later = error.retryable or (isinstance(error, GitHubDenied) and not error.permission)
+            if later:
+                logger.warning("GitHub was not told of %s, it will be later: %s", self._said.run_id, error)
+                self._missed = True
+            else:  # It would be refused again and again.
+                logger.warning("GitHub does not take what is to be said of %s: %s", self._said.run_id, error)
+            return None
 
     def _keep(self, **changes: object) -> None:
         self._said = replace(self._said, **changes)

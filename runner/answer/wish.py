@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner import checkout, spec
-from runner.errors import PlanError, Refused
+from runner.errors import Refused, UsageError
 from runner.github import contents, people, pulls
 from runner.plan import Asked
 from runner.trigger import decision
@@ -47,11 +47,23 @@ def trusted_spec(desk: Desk, ref: str) -> Spec | None:
     return None if found is None else spec.parse(found, path=path)
 
 
+def trusted_branch(desk: Desk, base: str) -> str:
+    """The branch whose train.yml says who may: a pull request's base if not everybody who pushes can change that.
+
+    Anyone who may push can make a branch, and anyone at all can open a pull request against any branch. So that is
+    the default branch, or one that GitHub protects.
+    """
+    trusted = base == desk.default_branch or contents.is_protected(desk.repository, base)
+    return base if trusted else desk.default_branch
+
+
 def of_push(desk: Desk, push: Push) -> Wish | str:
     """The run that a push starts, or why it starts none."""
-    base = contents.default_branch(desk.repository)
+    base = desk.default_branch
     trusted = trusted_spec(desk, push.commit if push.branch == base and not push.deleted else base)
     if trusted is None:
+        if push.branch == base:
+            raise _not_there(desk, base)
         return _no_train_yml(desk, base)
 
     def changed() -> tuple[str, ...] | None:
@@ -62,27 +74,27 @@ def of_push(desk: Desk, push: Push) -> Wish | str:
         return why
     pull = next(iter(pulls.pulls_of(desk.repository, push.commit)), None) if push.branch != base else None
     asked = _asked(desk, "push", by=push.by, commit=push.commit, branch=push.branch, base=base)
-    return _wish(desk, desk.job.id, _with(asked, tag=push.tag, pull=pull), trusted=trusted)
+    return _wish(desk, _form(desk, desk.job.id), _with(asked, tag=push.tag, pull=pull), trusted=trusted)
 
 
 def of_schedule(desk: Desk, schedule: Schedule) -> Wish | str:
     """The run that the clock starts, or why it starts none."""
-    base = contents.default_branch(desk.repository)
+    base = desk.default_branch
     trusted = trusted_spec(desk, base)
     if trusted is None:
-        return _no_train_yml(desk, base)
+        raise _not_there(desk, base)
     if why := decision.schedule_is_passed_over(schedule, trusted.on):
         return why
     asked = _asked(desk, "schedule", by="", commit=schedule.commit, branch=schedule.branch, base=base)
-    return _wish(desk, desk.job.id, asked, trusted=trusted)
+    return _wish(desk, _form(desk, desk.job.id), asked, trusted=trusted)
 
 
 def of_dispatch(desk: Desk, dispatch: Dispatch) -> Wish | str:
     """The run that the button starts, or why it starts none. Raises PlanError for inputs that do not fit."""
-    base = contents.default_branch(desk.repository)
+    base = desk.default_branch
     trusted = trusted_spec(desk, base)
     if trusted is None:
-        return _no_train_yml(desk, base)
+        raise _not_there(desk, base)
     if not trusted.on.dispatch:
         return "`on:` of the base branch's train.yml has dispatch: false"
     asked = _asked(
@@ -91,7 +103,7 @@ def of_dispatch(desk: Desk, dispatch: Dispatch) -> Wish | str:
     given = _dispatched(dispatch.inputs, trusted)
     return _wish(
         desk,
-        desk.job.id,
+        _form(desk, desk.job.id),
         _with(asked, tag=dispatch.tag),
         trusted=trusted,
         overrides=given.overrides,
@@ -112,27 +124,30 @@ RESERVED = ("params", "engine", "fresh")
 
 
 def _dispatched(inputs: Mapping[str, str], trusted: Spec) -> _Given:
-    """An empty field of the form is one that was not filled in, unless the input is text without a default."""
+    """What the form was filled in with. An empty field is one that was left alone."""
     from runner.answer.desk import read_params
 
-    own = {name: text for name, text in inputs.items() if name in trusted.inputs}
-    ours = {name: text for name, text in inputs.items() if name in RESERVED and name not in own}
-    unknown = sorted(inputs.keys() - own.keys() - ours.keys())
-    if unknown:
-        raise PlanError(
-            f"the workflow has inputs that train.yml has not: {', '.join(unknown)}",
-            tip="pushtrain init --github, which brings the workflow's inputs in step with train.yml",
-        )
-    lines = tuple(f"{name}={text}" for name, text in sorted(own.items()) if text)
+    ours = {name: inputs.get(name, "") for name in RESERVED if name not in trusted.inputs}
+    own = {name: text for name, text in inputs.items() if name not in ours}
     return _Given(
-        overrides=merged(read_params(ours.get("params", "")), lines),
+        overrides=merged(
+            read_params(ours.get("params", "")),
+            tuple(f"{name}={text}" for name, text in sorted(own.items()) if text),
+        ),
         engine=ours.get("engine") or None,
-        fresh=ours.get("fresh", "") == "true",
+        fresh=ours.get("fresh") == "true",
     )
 
 
-def of_comment(desk: Desk, comment: Comment, train: Train, *, trusted: Spec, number: int) -> Wish:
-    """The run that a `/train` starts; `number` equal ones come before it in the comment. Raises Refused."""
+def key_of_comment(desk: Desk, comment: Comment, train: Train, *, number: int) -> str:
+    """What a command in a comment is known by; `number` equal ones come before it."""
+    said = repr((train.sha, train.overrides, train.engine, train.fresh, number))
+    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    return _form(desk, f"comment-{comment.id}-{digest}")
+
+
+def of_comment(desk: Desk, comment: Comment, train: Train, *, trusted: Spec, key: str) -> Wish:
+    """The run that a `/train` starts, known by `key`. Raises Refused."""
     assert comment.pull is not None
     assert trusted.on.comment is not None
     pull = pulls.pull(desk.repository, comment.pull)
@@ -149,11 +164,9 @@ def of_comment(desk: Desk, comment: Comment, train: Train, *, trusted: Spec, num
     owner = (pull.head_repository or "unknown").partition("/")[0]
     branch = f"{owner}:{pull.head_branch}" if pull.fork else pull.head_branch
     asked = _asked(desk, "comment", by=comment.by, commit=commit, branch=branch, base=pull.base_branch)
-    said = repr((train.sha, train.overrides, train.engine, train.fresh, number))
-    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
     return _wish(
         desk,
-        f"comment-{comment.id}-{digest}",
+        key,
         _with(asked, pull=pull.number, fork=pull.fork),
         trusted=trusted,
         overrides=train.overrides,
@@ -168,13 +181,18 @@ def again(desk: Desk, old: Asked, inputs: Mapping[str, object], *, by: str) -> W
     """The run that the button "re-run" of a check starts: what the old one was, asked anew."""
     from runner.quantities import format_value
 
-    base = old.base or contents.default_branch(desk.repository)
+    base = trusted_branch(desk, old.base or desk.default_branch)
     trusted = trusted_spec(desk, base)
     if trusted is None:
         return _no_train_yml(desk, base)
     lines = tuple(f"{name}={format_value(value)}" for name, value in inputs.items())  # type: ignore[arg-type]  # inputs of a plan
     return _wish(
-        desk, desk.job.id, _with(old, trigger="button", by=by), trusted=trusted, overrides=lines, fresh=True
+        desk,
+        _form(desk, desk.job.id),
+        _with(old, trigger="button", by=by),
+        trusted=trusted,
+        overrides=lines,
+        fresh=True,
     )
 
 
@@ -209,10 +227,8 @@ def _wish(
     line: str = "",
 ) -> Wish:
     options = desk.options
-    # A matrix runs one step with several train files or parameters.
-    form = hashlib.sha256("\n".join((options.train_file, *options.params)).encode()).hexdigest()[:16]
     return Wish(
-        key=f"{key}-{form}",
+        key=key,
         asked=asked,
         overrides=merged(options.params, overrides),
         engine=engine,
@@ -221,6 +237,12 @@ def _wish(
         comment=comment,
         line=line,
     )
+
+
+def _form(desk: Desk, key: str) -> str:
+    """A key for this form of the step: a matrix runs one with several train files or parameters."""
+    form = "\n".join((desk.options.train_file, *desk.options.params))
+    return f"{key}-{hashlib.sha256(form.encode()).hexdigest()[:16]}"
 
 
 def _asked(desk: Desk, trigger: str, *, by: str, commit: str, branch: str | None, base: str) -> Asked:
@@ -232,6 +254,7 @@ def _asked(desk: Desk, trigger: str, *, by: str, commit: str, branch: str | None
         by=by,
         repository=desk.name,
         base=base,
+        train_file=desk.options.train_file,
     )
 
 
@@ -239,6 +262,12 @@ def _with(asked: Asked, **changes: object) -> Asked:
     from dataclasses import replace
 
     return replace(asked, **changes)  # type: ignore[arg-type]  # its own fields
+
+
+def _not_there(desk: Desk, base: str) -> UsageError:
+    return UsageError(
+        _no_train_yml(desk, base), tip="train-file: PATH, or commit a train.yml: pushtrain init"
+    )
 
 
 def _no_train_yml(desk: Desk, base: str) -> str:

@@ -1,4 +1,4 @@
-"""`pushtrain github event | send | status`: what a job of GitHub Actions runs, and what is left to say."""
+"""`pushtrain github [event | send | watch]`: what a job of GitHub Actions runs, and what is left to say."""
 
 from __future__ import annotations
 
@@ -44,11 +44,28 @@ def listing(asked: argparse.Namespace) -> int:
 
 def event(asked: argparse.Namespace) -> int:
     """Answer the event of this job, follow what it started, and return the training's exit code."""
-    from runner import trigger
-    from runner.answer import events, outbox
+    from runner.answer import faults, finish
+    from runner.errors import PushtrainError
 
     _undumpable()
     logging.getLogger("runner").setLevel(logging.INFO)
+    stop, failure = _Stop(), None
+    with _quiet_commands():
+        try:
+            code = _answer(asked, stop)
+        except PushtrainError as error:
+            code, failure = error.exit_code, error
+            print(f"error: {error}" + (f"\n  tip: {error.tip}" if error.tip else ""), file=sys.stderr)
+    if failure is not None:
+        _annotate(str(failure) + (f"\n{failure.tip}" if failure.tip else ""))
+        finish.write_summary(os.environ, [f"### Pushtrain could not do it\n\n{faults.described(failure)}"])
+    return code
+
+
+def _answer(asked: argparse.Namespace, stop: _Stop) -> int:
+    from runner import trigger
+    from runner.answer import events, outbox
+
     happened = trigger.read(os.environ)
     desk = _desk(asked)
     outbox.send(desk)
@@ -59,7 +76,18 @@ def event(asked: argparse.Namespace) -> int:
         print(note)
     if desk.options.detach:
         return _detach(desk, outcome)
-    return _attend(desk, outcome)
+    return _attend(desk, outcome, stop)
+
+
+def _annotate(text: str) -> None:
+    """An annotation of the job; nothing in the text can end it.
+
+    https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#setting-an-error-message
+    """
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for sign, code in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
+            text = text.replace(sign, code)
+        print(f"::error title=Pushtrain::{text}", flush=True)
 
 
 def send(asked: argparse.Namespace) -> int:
@@ -73,18 +101,18 @@ def send(asked: argparse.Namespace) -> int:
     return 79 if left else 0
 
 
-def _attend(desk: Desk, outcome: Outcome) -> int:
+def _attend(desk: Desk, outcome: Outcome, stop: _Stop) -> int:
     from runner.answer import attend, finish
+    from runner.report import escape
 
-    stop = _Stop()
+    if stop.how and not outcome.accepted:
+        return 130
     attendances = [_attendance(desk, each) for each in outcome.accepted]
-    with _quiet_commands():
-        attend.attend(attendances, stopped=lambda: stop.how)
-    closed = [
-        finish.close(desk, each) for each in attendances if each.run is not None and each.run.state.ended
-    ]
+    attend.attend(attendances, stopped=lambda: stop.how)
+    closed = [finish.close(desk, each) for each in attendances if each.run is not None]
     finish.write_outputs(os.environ, finish.outputs(closed))
-    finish.write_summary(os.environ, [*(each.report for each in closed), *outcome.notes])
+    notes = [escape.inline(note) for note in outcome.notes]
+    finish.write_summary(os.environ, [*(each.report for each in closed), *notes])
     return max([outcome.failed, *map(_code, closed), *(72 for e in attendances if not _ended(e))], default=0)
 
 
@@ -148,6 +176,7 @@ def _promote(desk: Desk, wanted: str, stage: str) -> int:
 def _detach(desk: Desk, outcome: Outcome) -> int:
     """Leave the runs to themselves: a watcher says the rest if the token outlives the job, else the next job."""
     from runner.answer import finish, outbox
+    from runner.report import escape
 
     for each in outcome.accepted:
         run_id = each.said.run_id
@@ -163,7 +192,7 @@ def _detach(desk: Desk, outcome: Outcome) -> int:
                 "the job's token ends with the job: what the run comes to is said by the next job, or by"
                 " pushtrain github send; the token of a GitHub App says it at once"
             )
-    finish.write_summary(os.environ, outcome.notes)
+    finish.write_summary(os.environ, [escape.inline(note) for note in outcome.notes])
     return outcome.failed
 
 
@@ -209,7 +238,7 @@ def _undumpable() -> None:
 
 def _desk(asked: argparse.Namespace) -> Desk:
     from runner.answer import desk as desks
-    from runner.github import client
+    from runner.github import client, contents
     from runner.github.features import Features
 
     environ = os.environ
@@ -229,6 +258,7 @@ def _desk(asked: argparse.Namespace) -> Desk:
         job=desks.job(environ),
         options=_options(asked),
         results=desks.results(environ, home=shop.home),
+        default_branch=desks.default_branch(environ) or contents.default_branch(repository),
         # The token of a job begins so, and ends with the job; one of an App as well, but we renew it.
         token_lasts=isinstance(auth, client.App) or not auth.value.startswith("ghs_"),
         buttons=isinstance(auth, client.App),
