@@ -27,6 +27,7 @@ _GITHUBS_WORD_FOR = {
     "branch": "${{ github.ref_name }}",
     "commit": "${{ github.sha }}",
 }
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _PLACEHOLDER = re.compile(r"\$\{\{\s*([A-Za-z.]+[^{}\s]*)\s*\}\}")
 
 
@@ -190,7 +191,7 @@ def promotion(setting: Setting) -> Workflow:
         + "  group: promote-${{ inputs.model }}-${{ inputs.stage }}\n"
         + "  cancel-in-progress: false\n"
         + _job(setting, permissions, name="promote", minutes=15)
-        + f"    steps:\n      - name: Promote\n        uses: {setting.action}\n        with:\n"
+        + f"    steps:\n      - name: Promote\n        uses: {_action(setting)}\n        with:\n"
         + "          promote: ${{ inputs.model }}@${{ inputs.version }}\n"
         + "          stage: ${{ inputs.stage }}\n"
     )
@@ -295,9 +296,16 @@ def _job(
     )
 
 
+def _action(setting: Setting) -> str:
+    """A name that can move is meant; a linter that wants commits is told so."""
+    if _COMMIT.fullmatch(setting.action.rpartition("@")[2]):
+        return setting.action
+    return f"{setting.action} # zizmor: ignore[unpinned-uses] to pin it: --action OWNER/REPO@COMMIT"
+
+
 def _steps(spec: Spec, setting: Setting) -> str:
     return (
-        f"    steps:\n      - name: Train\n        uses: {setting.action}\n"
+        f"    steps:\n      - name: Train\n        uses: {_action(setting)}\n"
         + block("secrets", _secrets(spec), indent=8)
         + f"        with:\n          train-file: {quoted(setting.train_file)}\n"
     )

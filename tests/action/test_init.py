@@ -138,7 +138,7 @@ def test_a_release_that_comes_later_is_told_which_permission_is_missing(
 def test_the_action_and_the_runner_are_the_teams_choice(repository: Path) -> None:
     init(repository, "--action", "me/fork@0123abc", "--runs-on", "self-hosted, gpu")
     text = files(repository)["train-on-push.yml"]
-    assert "uses: me/fork@0123abc\n" in text
+    assert "uses: me/fork@0123abc # zizmor" in text
     assert "runs-on: [self-hosted, gpu]\n" in text
 
 

@@ -43,15 +43,8 @@ def read(workflow: Workflow) -> Any:
 
 def lint(folder: Path, *paths: Path) -> None:
     for name, *options in (
-        [
-            "zizmor",
-            "--offline",
-            "--quiet",
-            "--persona",
-            "pedantic",
-            "--config",
-            str(ROOT / ".github/zizmor.yml"),
-        ],
+        # As in a repository without a configuration for it.
+        ["zizmor", "--offline", "--quiet", "--no-config", "--persona", "pedantic"],
         ["actionlint"],
         ["check-jsonschema", "--quiet", "--builtin-schema", "vendor.github-workflows"],
     ):
@@ -80,6 +73,17 @@ def test_no_linter_finds_anything_whatever_train_yml_holds(tmp_path: Path) -> No
     for each in workflows(spec.load(HERE / "nasty.yml"), setting):
         assert each.text is not None
         (folder / each.name).write_text(each.text)
+    lint(tmp_path, *sorted(folder.iterdir()))
+
+
+@pytest.mark.parametrize("ref", ["v1", "0" * 40])
+def test_no_linter_finds_anything_in_a_promotion_or_at_a_commit(tmp_path: Path, ref: str) -> None:
+    folder = tmp_path / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    setting = Setting(action=f"lab/pushtrain@{ref}")
+    for each in (*workflows(spec.load(HERE / "example.yml"), setting), promotion(setting)):
+        (folder / each.name).write_text(text_of(each))
+        assert ("ignore[unpinned-uses]" in text_of(each)) == (ref == "v1")
     lint(tmp_path, *sorted(folder.iterdir()))
 
 
