@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,44 +45,78 @@ IMPATIENCE_S = 20.0
 Kind = TypeVar("Kind")
 
 
+@dataclass(kw_only=True)
+class _Connection:
+    """What a repository and its views share: a line that is made when the first of them needs it."""
+
+    api_url: str
+    repository: str
+    auth: Auth
+    cache: Path | None
+    clock: Clock
+    _line: Line | None = field(default=None, init=False, repr=False)
+
+    @property
+    def is_made(self) -> bool:
+        return self._line is not None
+
+    @property
+    def line(self) -> Line:
+        if self._line is None:
+            # PyGithub is slow to import, and not every command has something to ask.
+            from runner.github.line import Line
+
+            self._line = Line(
+                api_url=self.api_url,
+                repository=self.repository,
+                auth=self.auth,
+                cache=self.cache,
+                clock=self.clock,
+            )
+        return self._line
+
+
 class Repository:
     """One repository as our token sees it. Of one thread; makes no request until asked for something.
 
     Every method raises GitHubDown, GitHubDenied, GitHubAbsent or another GitHubError, and none of another library.
     """
 
-    def __init__(self, name: str, *, line: Line, patience_s: float) -> None:
+    def __init__(self, name: str, *, connection: _Connection, patience_s: float) -> None:
         self.name = name
         self.patience_s = patience_s
-        self._line = line
+        self._connection = connection
 
     @property
     def api_url(self) -> str:
         """The API's address, such as https://api.github.com."""
-        return self._line.api_url
+        return self._connection.api_url
 
     @property
     def calls(self) -> int:
         """The requests sent so far by this and all its views, retries included."""
-        return self._line.calls
+        return self._connection.line.calls if self._connection.is_made else 0
 
     @property
     def line(self) -> Line:
-        """The connection, for what is no JSON."""
-        return self._line
+        """The connection, for what is no JSON; made at the first use, which takes a tenth of a second."""
+        return self._connection.line
 
     def impatient(self, patience_s: float = IMPATIENCE_S) -> Repository:
         """Returns a view on the same connection whose calls wait no longer than that."""
-        return Repository(self.name, line=self._line, patience_s=patience_s)
+        return Repository(self.name, connection=self._connection, patience_s=patience_s)
 
     def token(self) -> str:
         """Returns a token that is good now, for git; that of an App is asked for where it is due."""
-        with self._line.patience.call(self.patience_s):
-            return self._line.token()
+        if isinstance(self._connection.auth, Token):
+            return self._connection.auth.value
+        with self.line.patience.call(self.patience_s):
+            return self.line.token()
 
     def close(self) -> None:
         """Closes the connections; safe to repeat."""
-        self._line.close()
+        if self._connection.is_made:
+            self.line.close()
 
     def __enter__(self) -> Repository:
         return self
@@ -109,8 +144,8 @@ class Repository:
         where: str | None = self._path(path)
         how: Mapping[str, str | int] = parameters
         while where is not None:
-            with self._line.patience.call(self.patience_s):
-                answer = self._line.send(call, "GET", where, parameters=how)
+            with self.line.patience.call(self.patience_s):
+                answer = self.line.send(call, "GET", where, parameters=how)
             items = answer.content.get(key) if key and isinstance(answer.content, dict) else answer.content
             yield from convert(call, items, list[kind])  # type: ignore[valid-type]
             where, how = next_page(answer.headers), {}
@@ -159,7 +194,7 @@ class Repository:
     def once(self, act: Callable[[], Kind], *, look: Callable[[], Kind | None]) -> Kind:
         """Returns what `act` makes, or what `look` finds after an `act` of which nobody knows what came of it."""
         failures = 0
-        with self._line.patience.call(self.patience_s):
+        with self.line.patience.call(self.patience_s):
             while True:
                 try:
                     return act()
@@ -172,9 +207,9 @@ class Repository:
 
     def pause(self, wait_s: float, error: GitHubError) -> None:
         """Waits before the next try, or raises `error` where that would end too late."""
-        with self._line.patience.call(self.patience_s):
+        with self.line.patience.call(self.patience_s):
             try:
-                self._line.patience.pause(wait_s)
+                self.line.patience.pause(wait_s)
             except OutOfPatience:
                 raise error from None
 
@@ -189,8 +224,8 @@ class Repository:
         body: Mapping[str, Any] | None = None,
         again: bool = True,
     ) -> Kind:
-        with self._line.patience.call(self.patience_s):
-            answer = self._line.send(
+        with self.line.patience.call(self.patience_s):
+            answer = self.line.send(
                 call, verb, self._path(path), parameters=parameters, body=body, again=again
             )
         return convert(call, answer.content, kind)
@@ -219,10 +254,10 @@ def connect(
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise UsageError(f"{repository!r} is no repository", tip="write it as OWNER/NAME")
     _check_address(api_url)
-    from runner.github.line import Line
-
-    line = Line(api_url=api_url.rstrip("/"), repository=repository, auth=auth, cache=cache, clock=clock)
-    return Repository(repository, line=line, patience_s=patience_s)
+    connection = _Connection(
+        api_url=api_url.rstrip("/"), repository=repository, auth=auth, cache=cache, clock=clock
+    )
+    return Repository(repository, connection=connection, patience_s=patience_s)
 
 
 def _check_address(api_url: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,29 @@ def test_secrets_are_not_in_what_is_printed_of_an_identity() -> None:
     said = repr((client.Token(value="ghs_1"), client.App(id="7", private_key="PEM")))
     assert "ghs_1" not in said
     assert "PEM" not in said
+
+
+def test_what_has_nothing_to_ask_does_not_load_pygithub(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from runner.github.client import Token, connect
+
+where = {{"api_url": "http://127.0.0.1:1", "repository": "lab/mnist", "cache": Path({str(tmp_path / "kept")!r})}}
+with connect(auth=Token(value="ghs_1"), **where) as repository:
+    print(repository.token(), repository.impatient().calls, repository.api_url, "github" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ghs_1", "0", "http://127.0.0.1:1", "False"]
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_view_from_before_the_first_request_has_the_same_connection(github: GitHub) -> None:
+    mine = ours(github)
+    view = mine.repository.impatient()
+    people.role(view, "ann")
+    assert mine.repository.calls == view.calls == 1
+    assert mine.repository.line is view.line
 
 
 def test_an_app_is_let_in_and_its_token_renewed_before_it_ends(github: GitHub) -> None:
