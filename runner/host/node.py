@@ -16,6 +16,8 @@ from runner.scan import is_within
 from runner.store import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runner.host.job import Job
     from runner.host.ranks import Rank, Ranks
     from runner.launch import Process
@@ -26,13 +28,16 @@ MIRROR_EVERY_S = 2.0
 
 
 class Node:
-    """What a Job says, done on this host."""
+    """What a Job says, done on this host. `on_first_line` is called for each rank, from a thread of its own."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, on_first_line: Callable[[], None] = lambda: None) -> None:
         self.job = job
         self._store = open_store(job.store)
         mask = Mask(job.secrets.values())
-        self.outputs = {int(rank): OutputStream(self._store, key, mask) for rank, key in job.log_keys.items()}
+        self.outputs = {
+            int(rank): OutputStream(self._store, key, mask, on_first=on_first_line)
+            for rank, key in job.log_keys.items()
+        }
         self._datasets: dict[str, str] = {}
         self._ranks: Ranks | None = None
         self._stopping = threading.Event()

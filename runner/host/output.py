@@ -42,7 +42,10 @@ class Mask:
 
 
 class OutputStream:
-    """Collects one rank's output and appends it to `key`; `flush` is called from one thread, `feed` from another."""
+    """Collects one rank's output and appends it to `key`; `flush` is called from one thread, `feed` from another.
+
+    `on_first` is called by `feed`, once: when the first whole line is ready to be flushed.
+    """
 
     def __init__(
         self,
@@ -51,9 +54,11 @@ class OutputStream:
         mask: Mask,
         *,
         offset: int = 0,
+        on_first: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._key, self._mask, self._clock = store, key, mask, clock
+        self._on_first, self._is_silent = on_first, True
         self._lock = threading.Lock()
         self._pending = bytearray()
         self._ready = bytearray()
@@ -75,6 +80,10 @@ class OutputStream:
                 end = len(self._pending) - self._mask.begun(bytes(self._pending[-LINE_LIMIT_BYTES:]))
             if end:
                 self._take(end)
+            is_first = end > 0 and self._is_silent
+            self._is_silent = self._is_silent and end == 0
+        if is_first:
+            self._on_first()
 
     def flush(self, *, last: bool = False) -> None:
         """Append what is ready; a line without an end waits a second for it. Safe to repeat after a StoreError."""

@@ -124,6 +124,9 @@ class Service:
         assert self._node is not None
         self._line.tell(_error_event(error) if error is not None else {"event": "fetched"})
 
+    def _on_spoken(self, _: None) -> None:
+        """A rank's first line: whoever follows waits for it, and every message is followed by a flush."""
+
     def _on_told(self, event: dict[str, Any]) -> None:
         self._line.tell(event)
 
@@ -146,7 +149,7 @@ class Service:
         if self._node is not None:
             self._node.close()
         self._line.forget()
-        self._node = Node(job)
+        self._node = Node(job, on_first_line=lambda: self._inbox.put(("spoken", None)))
         self._hold_leash(job)
         threading.Thread(target=self._prepare, daemon=True).start()
 

@@ -63,6 +63,19 @@ def test_a_line_without_an_end_waits_for_it_but_not_for_long(store: Store, clock
     assert log(store) == b"loss: 0.5\n"
 
 
+def test_the_first_whole_line_is_announced_once_it_can_be_flushed(store: Store, clock: Clock) -> None:
+    flushed: list[bytes] = []
+
+    def flush() -> None:
+        output.flush()
+        flushed.append(log(store))
+
+    output = OutputStream(store, KEY, Mask(()), on_first=flush, clock=clock)
+    for text in (b"read", b"y\n", b"step 1\n"):
+        output.feed(text)
+    assert flushed == [b"ready\n"]
+
+
 def test_a_progress_bar_that_only_returns_its_carriage_is_shown_at_once(store: Store, clock: Clock) -> None:
     output = stream(store, clock)
     output.feed(b"10%\r20%\r")
