@@ -102,6 +102,19 @@ def changed(remote: Remote, before: str, after: str, *, home: Path) -> tuple[str
     return tuple(sorted(each.decode(errors="replace") for each in listed.split(b"\0") if each))
 
 
+def text(remote: Remote, commit: str, path: str, *, home: Path) -> str | None:
+    """A file of a commit; None where that has no such file. Raises SourceError."""
+    fetch(remote, (commit,), home=home, isolated=False)
+    repository = _repository(remote, home, isolated=False)
+    status, content, _ = git.start(repository, "cat-file", "blob", f"{commit}:{path}").finish()
+    if status:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} of {commit[:10]} is no text in UTF-8", tip="save it as UTF-8") from error
+
+
 def _repository(remote: Remote, home: Path, *, isolated: bool) -> Path:
     """The bare repository that keeps what was fetched; made where there is none."""
     name = hashlib.sha256(remote.url.encode()).hexdigest()[:20] + ("-isolated" if isolated else "")
@@ -154,4 +167,4 @@ def _forget_old(repository: Path) -> None:
         git.run(repository, "update-ref", "-d", name)
 
 
-__all__ = ["Remote", "changed", "fetch", "work_tree"]
+__all__ = ["Remote", "changed", "fetch", "text", "work_tree"]

@@ -92,7 +92,8 @@ class Asked:
     """Who asked for what, on which commit. `trigger` is `local`, `push`, `comment`, `dispatch`, `schedule` or `button`.
 
     `by` is a login on GitHub, `repository` OWNER/NAME there, `pull` the number of a pull request, `base` the branch
-    whose runs are compared with, `train_file` the path in the repository. The branch of a fork is `OWNER:BRANCH`, so that it is never taken for one of ours.
+    whose runs are compared with, `train_file` the path in the repository. The branch of a fork is `OWNER:BRANCH`, so
+    that it is never taken for one of ours.
     """
 
     trigger: str

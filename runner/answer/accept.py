@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from runner import checkout, pipeline, runs
-from runner.answer import registry
 from runner.answer import said as memory
 from runner.answer.said import Said
 from runner.errors import NotFound, RunNotFound, SpecError, UsageError
@@ -119,6 +118,8 @@ def _plan(desk: Desk, shop: Workshop, wish: Wish, folder: Path) -> pipeline.Plan
     release = planned.plan.release
     if release is None:
         return planned
+    from runner.answer import registry  # It loads what publishes, which costs time and few plans need.
+
     plan = replace(
         planned.plan,
         release=replace(release, after=registry.latest_published(desk, release.model)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from runner import runs
 from runner.answer import accept as acceptance
-from runner.answer import faults, registry, wish
+from runner.answer import faults, wish
 from runner.answer.outcome import Outcome
 from runner.errors import GitHubError, NotFound, PushtrainError, Refused, SpecError, UsageError
 from runner.github import pulls, thread
@@ -142,6 +142,8 @@ def _obey(desk: Desk, comment: Comment, command: comments.Command, number: int, 
                 answer=words.status(acceptance.of_pull(desk.shop.store, desk.name, comment.pull), desk.place)
             )
         case comments.Promote():
+            from runner.answer import registry
+
             promotion = registry.promote(desk, command, by=comment.by)
             return _Done(answer=words.promoted(promotion, desk.place))
     raise AssertionError(command)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.answer import artifacts, registry
+from runner.answer import artifacts
 from runner.answer.desk import metrics_json
 from runner.errors import GitHubError, ModelError, StoreError
 from runner.github.thread import Reaction
@@ -77,6 +77,8 @@ def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, Sequence[str]]:
     assert run is not None
     if run.state is not State.SUCCEEDED or run.release is None or attendance.voice.release_url:
         return False, ()
+    from runner.answer import registry  # What publishes takes its time to load.
+
     try:
         url = desk.features.use("releases", lambda: registry.publish(desk, run, attendance.plan))
     except (GitHubError, StoreError) as error:

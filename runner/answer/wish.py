@@ -60,7 +60,9 @@ def trusted_branch(desk: Desk, base: str) -> str:
 def of_push(desk: Desk, push: Push) -> Wish | str:
     """The run that a push starts, or why it starts none."""
     base = desk.default_branch
-    trusted = trusted_spec(desk, push.commit if push.branch == base and not push.deleted else base)
+    trusted = (
+        _pushed_spec(desk, push) if push.branch == base and not push.deleted else trusted_spec(desk, base)
+    )
     if trusted is None:
         if push.branch == base:
             raise _not_there(desk, base)
@@ -75,6 +77,13 @@ def of_push(desk: Desk, push: Push) -> Wish | str:
     pull = next(iter(pulls.pulls_of(desk.repository, push.commit)), None) if push.branch != base else None
     asked = _asked(desk, "push", by=push.by, commit=push.commit, branch=push.branch, base=base)
     return _wish(desk, _form(desk, desk.job.id), _with(asked, tag=push.tag, pull=pull), trusted=trusted)
+
+
+def _pushed_spec(desk: Desk, push: Push) -> Spec | None:
+    """The train.yml of a push to the default branch, from the commit itself: it has to be fetched anyway."""
+    path = desk.options.train_file
+    found = checkout.text(desk.remote, push.commit, path, home=desk.shop.home)
+    return None if found is None else spec.parse(found, path=path)
 
 
 def of_schedule(desk: Desk, schedule: Schedule) -> Wish | str:

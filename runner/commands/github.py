@@ -254,7 +254,7 @@ def _desk(asked: argparse.Namespace) -> Desk:
         quick=repository.impatient(),
         features=Features(),
         place=here,
-        remote=desks.remote(environ, token=repository.line.token()),
+        remote=desks.remote(environ, token=repository.token()),
         job=desks.job(environ),
         options=_options(asked),
         results=desks.results(environ, home=shop.home),
