@@ -48,8 +48,10 @@ _PASSING = (
     requests.exceptions.RetryError,
 )
 
-# Its debug lines hold whole answers, and so the tokens that an App is given.
-logging.getLogger("github.Requester").setLevel(logging.INFO)
+# Its debug lines hold whole answers, and so the tokens that an App is given; its others say again what we say, and
+# by a handler that it brings all are written twice.
+logging.getLogger("github").setLevel(logging.WARNING)
+logging.getLogger("github").handlers.clear()
 # Its warnings hold the addresses of storage hosts, which are secrets; what is waited for is logged by us.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 

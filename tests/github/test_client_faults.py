@@ -221,6 +221,22 @@ def test_no_log_and_no_error_shows_a_token(github: GitHub, caplog: pytest.LogCap
     assert github.token not in repr(mine)
 
 
+def test_the_log_has_our_own_words_alone(
+    github: GitHub, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = ours(github)
+    caplog.set_level(logging.INFO)
+    github.fault(status=502, times=1)
+    github.fault(status=403, retry_after_s=1, times=1)
+    people.role(mine.repository, "ann")
+    github.permit(github.token, {})
+    with pytest.raises(GitHubDenied):
+        thread.write(mine.repository, mine.pull, "Hello")
+    assert [record.name for record in caplog.records] == ["runner.github.retries"] * 2
+    assert capfd.readouterr().err == ""
+    assert logging.getLogger("github").handlers == []
+
+
 def test_a_view_is_of_the_same_repository(github: GitHub) -> None:
     mine = ours(github)
     view: Repository = mine.repository.impatient()
