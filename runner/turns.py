@@ -84,7 +84,7 @@ class Turn:
         """What this run waits for, in words."""
         names = [run.id for run in ahead[:_SHOWN]]
         more = f" and {len(ahead) - _SHOWN} more" if len(ahead) > _SHOWN else ""
-        text = f"{_nth(len(ahead) + 1)} in group {self._group}, behind {', '.join(names)}{more}"
+        text = f"{_nth(len(ahead) + 1)} in group {_as_written(self._group)}, behind {', '.join(names)}{more}"
         gone = next((run for run in ahead if is_unattended(run, self._home)), None)
         if gone is None:
             return text
@@ -160,6 +160,11 @@ def _supervisor_lock(run: Run, home: Path) -> Path:
 
 def _folder(group: str) -> str:
     return f"groups/{hashlib.sha256(group.encode()).hexdigest()[:20]}"
+
+
+def _as_written(group: str) -> str:
+    """The group as train.yml has it, without the repository and the training that it is of."""
+    return group.split(": ", 2)[-1]
 
 
 def _nth(number: int) -> str:

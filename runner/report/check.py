@@ -55,6 +55,7 @@ def _elsewhere(facts: RunFacts) -> str:
 def _summary(facts: RunFacts, queue: str) -> str:
     parts = (
         must(sections.about(facts)),
+        must(sections.reused(facts)),
         must(sections.outcome(facts)),
         part("the place in the queue", 9, f"⏳ {escape.inline(queue)}" if queue else ""),
         part("progress", 9, sections.progress(facts)),

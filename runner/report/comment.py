@@ -28,7 +28,8 @@ def _parts(facts: RunFacts) -> tuple[Part, ...]:
     title = f"{marker(facts.run.name)}\n{sections.heading(facts, level=3)}"
     repeat = sections.repeat(facts)
     return (
-        must(f"{title}\n\n{sections.about(facts)}"),
+        must(f"{title}\n\n{sections.about(facts, check_url=facts.check_url)}"),
+        must(sections.reused(facts)),
         must(sections.outcome(facts)),
         part("log lines", 1, sections.last_lines(facts), sections.last_lines(facts, 10)),
         part("progress", 9, sections.progress(facts)),
@@ -58,6 +59,4 @@ def _outputs(facts: RunFacts, most: int) -> str:
 
 
 def _earlier(facts: RunFacts, most: int) -> str:
-    count = len(facts.earlier)
-    title = f"{count} earlier run{'s' * (count != 1)} of this pull request"
-    return _folded(title, sections.earlier(facts, most))
+    return _folded(sections.earlier_title(facts), sections.earlier(facts, most))

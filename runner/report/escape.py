@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
+from runner.report import prose
 from runner.report.plain import plain
 
 CODE_LIMIT = 160
@@ -32,20 +32,6 @@ _BREAKS = re.compile("[\n\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STACKED = re.compile(r"([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{2})"
                       r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+")  # fmt: skip
-
-_WORD = re.compile(
-    r"""["'(]*
-        (?: [^\W\d_]+ (?:['\u2019-][^\W\d_]+)*                      # a word, also with a hyphen
-          | [-+\u2212]? \d+ (?:\.\d+)? (?:e[-+]?\d+)? %?            # a number
-          | (?: \d+ (?:\.\d+)? [^\W\d_]{1,3} ){1,3} )              # a quantity, such as 1m5s
-        ["')]* [.,;:!?\u2026]*""",
-    re.VERBOSE,
-)
-_SIGNS = frozenset("-+=<>·→≥≤≠…±") | {"<=", ">=", "\u2013", "\u2014", "\u00d7", "\u2212"}
-# Behind a point GitHub takes no digits for a commit.
-_LOOKS_LIKE_COMMIT = re.compile(r"(?<![\w.])[0-9a-fA-F]{7,}")
-_LIST_ITEM = re.compile(r"[-+\u2212]?\d+[.)]+|[-+]\d")
-_TAIL = re.compile(r"[.,;:]+$")
 
 
 def line(text: str, limit: int = LINE_LIMIT) -> str:
@@ -79,38 +65,17 @@ def cell(text: str, limit: int = CODE_LIMIT) -> str:
 
 def inline(text: str, limit: int = INLINE_LIMIT) -> str:
     """`text` as prose on one line: plain words as they are, everything else in code, as is what stands between `…`."""
-    pieces = re.split("`([^`]+)`", unicodedata.normalize("NFC", line(text, limit)))
-    parts: list[str] = []
-    for at, piece in enumerate(pieces):
-        parts += [code(piece, limit=len(piece) + 1)] if at % 2 else _prose(piece.split(), first=not at)
-    return re.sub(r"(?<=`) (?=[.,;:!?]+(?: |$))", "", " ".join(parts))
-
-
-def _prose(words: list[str], *, first: bool) -> Iterator[str]:
-    kinds = [_is_plain(word, first=first and not at) for at, word in enumerate(words)]
-    for is_plain, group in groupby(zip(words, kinds, strict=True), key=lambda pair: pair[1]):
-        together = " ".join(word for word, _ in group)
-        yield _entities(together) if is_plain else _spanned(together)
-
-
-def _is_plain(word: str, *, first: bool) -> bool:
-    """Whether the word means nothing to Markdown or to GitHub, wherever it stands."""
-    if word in _SIGNS or not word.strip(".,;:!?()"):
-        return not first
-    if _LOOKS_LIKE_COMMIT.search(word) or (first and _LIST_ITEM.match(word)):
-        return False
-    return _WORD.fullmatch(word) is not None
+    shown = ""
+    for piece in prose.pieces(unicodedata.normalize("NFC", line(text, limit))):
+        written = code(piece.text, limit=len(piece.text) + 1) if piece.code else _entities(piece.text)
+        # Backquotes that touch would be others.
+        gap = "" if not shown or (piece.glued and not (piece.code and shown[-1] == "`")) else " "
+        shown += gap + written
+    return shown
 
 
 def _entities(text: str) -> str:
     return text.replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _spanned(text: str) -> str:
-    """A code span, with the sentence's own punctuation behind it."""
-    tail = _TAIL.search(text)
-    core = text[: tail.start()] if tail else text
-    return code(core, limit=len(core) + 1) + (tail[0] if tail else "") if core else code(text)
 
 
 def fence(lines: Iterable[str], info: str = "") -> str:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def summary(facts: RunFacts) -> str:
     """The text for GITHUB_STEP_SUMMARY, at most 1 MiB, which ends with a line break."""
     parts = (
-        must(f"{sections.heading(facts, level=2)}\n\n{sections.about(facts)}"),
+        must(f"{sections.heading(facts, level=2)}\n\n{sections.about(facts, check_url=facts.check_url)}"),
+        must(sections.reused(facts)),
         must(sections.outcome(facts)),
         part("log lines", 1, sections.last_lines(facts), sections.last_lines(facts, 10)),
         part("progress", 9, sections.progress(facts)),
@@ -47,7 +48,8 @@ def _folded(title: str, text: str) -> str:
 
 
 def _all_metrics(facts: RunFacts, most: int) -> str:
-    return _folded(f"All {len(facts.series)} metrics", measures.full_table(facts, most))
+    count = len(facts.series)
+    return _folded(f"All {count} metrics" if count > 1 else "The metric", measures.full_table(facts, most))
 
 
 def _outputs(facts: RunFacts, most: int) -> str:
@@ -56,8 +58,12 @@ def _outputs(facts: RunFacts, most: int) -> str:
     return _headed(sections.outputs_title(facts), text) if listed else ""
 
 
+def _files_title(facts: RunFacts) -> str:
+    return "All files with their digests" if len(facts.files) > 1 else "The file with its digest"
+
+
 def _earlier(facts: RunFacts, most: int) -> str:
-    return _folded("Earlier runs of this pull request", sections.earlier(facts, most))
+    return _folded(sections.earlier_title(facts), sections.earlier(facts, most))
 
 
 def _environment(facts: RunFacts) -> str:

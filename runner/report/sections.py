@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from runner.report.facts import RunFacts
     from runner.runs import Run
 
-_TYPED = re.compile(r"pushtrain |/\w|\w+: [{\[]")
+_COMES_FIRST = "nothing was trained"
 LOG_LINES = 30
 BAR_WIDTH = 24
 COMMAND_LIMIT = 4_000
@@ -32,12 +31,12 @@ def heading(facts: RunFacts, *, level: int, queue: str = "") -> str:
     return f"{'#' * level} {standing.mark(facts.run)} {escape.inline(facts.run.name)} · {said}"
 
 
-def about(facts: RunFacts) -> str:
+def about(facts: RunFacts, *, check_url: str = "") -> str:
     """Commit, branch, who asked, what it runs on, what it cost, and links, on one line."""
-    return " · ".join(_about(facts))
+    return " · ".join(_about(facts, check_url))
 
 
-def _about(facts: RunFacts) -> Iterator[str]:
+def _about(facts: RunFacts, check_url: str) -> Iterator[str]:
     run, asked, place = facts.run, facts.plan.asked, facts.place
     if run.commit:
         yield commit(facts, run) + (f" on {escape.code(run.branch)}" if run.branch else "")
@@ -46,7 +45,7 @@ def _about(facts: RunFacts) -> Iterator[str]:
     yield _gang(facts)
     if figures.gpus(facts) and run.attempts:
         yield f"{figures.gpu_hours(facts):,.2f} GPU-hours"
-    links = (("job", place.job_url), ("check", facts.check_url), ("release", facts.release_url or ""))
+    links = (("job", place.job_url), ("check", check_url), ("release", facts.release_url or ""))
     yield from (escape.link(f"**{label}**", url) for label, url in links if url)
 
 
@@ -97,12 +96,7 @@ def _why(run: Run) -> Iterator[str]:
     if rest.strip():
         yield escape.fence(rest.split("\n", LOG_LINES)[:LOG_LINES])
     if run.tip:
-        yield f"→ {tip(run.tip)}"
-
-
-def tip(text: str) -> str:
-    """What to change or type next: a command, or a line of train.yml, is one piece of code."""
-    return escape.code(text, 300) if _TYPED.match(text) and "`" not in text else escape.inline(text)
+        yield f"→ {escape.inline(run.tip)}"
 
 
 def last_lines(facts: RunFacts, most: int = LOG_LINES) -> str:
@@ -116,7 +110,11 @@ def last_lines(facts: RunFacts, most: int = LOG_LINES) -> str:
         return ""
     rank = run.attempts[-1].failed_rank if run.attempts else None
     of = f"rank {rank}" if rank is not None else "the ranks" if run.attempts else "the environment's build"
-    return escape.details(f"Last {len(shown)} lines of {of}", escape.fence(shown), is_open=True)
+    return escape.details(f"{_last(len(shown))} of {of}", escape.fence(shown), is_open=True)
+
+
+def _last(count: int) -> str:
+    return f"Last {count} lines" if count > 1 else "Last line"
 
 
 def progress(facts: RunFacts) -> str:
@@ -178,13 +176,13 @@ def _inputs(facts: RunFacts, most: int) -> str:
     if facts.base is None:
         plain = [(escape.cell(name), _value(own, name)) for name in islice(own, most)]
         text = escape.table(("input", "value"), plain) if plain else ""
-        return text + _more(len(own) - most, "inputs")
+        return text + _more(len(own) - most, "input")
     before, name = facts.base.run.inputs, escape.cell(figures.base_name(facts))
     differ = [each for each in {**own, **before} if own.get(each) != before.get(each)]
     if not differ:
         return f"All inputs are those of {name}." if own else ""
     rows = [(escape.cell(each), f"**{_value(own, each)}**", _value(before, each)) for each in differ[:most]]
-    return escape.table(("input", "this run", name), rows) + _more(len(differ) - most, "inputs")
+    return escape.table(("input", "this run", name), rows) + _more(len(differ) - most, "input")
 
 
 def _value(inputs: Mapping[str, Value], name: str) -> str:
@@ -192,7 +190,7 @@ def _value(inputs: Mapping[str, Value], name: str) -> str:
 
 
 def _more(count: int, noun: str) -> str:
-    return f"\n\n… and {count} more {noun}" if count > 0 else ""
+    return f"\n\n… and {count} more {noun}{'s' * (count > 1)}" if count > 0 else ""
 
 
 def outputs(facts: RunFacts, most: int, *, digests: bool) -> str:
@@ -202,7 +200,7 @@ def outputs(facts: RunFacts, most: int, *, digests: bool) -> str:
         return ""
     head = ("file", "size", "sha256") if digests else ("file", "size")
     rows = [_file(each, digests=digests) for each in files[:most]]
-    return escape.table(head, rows, align="lrl"[: len(head)]) + _more(len(files) - most, "files")
+    return escape.table(head, rows, align="lrl"[: len(head)]) + _more(len(files) - most, "file")
 
 
 def _file(entry: FileEntry, *, digests: bool) -> tuple[str, ...]:
@@ -253,14 +251,24 @@ def _code_block(text: str) -> str:
     return f"{marks}sh\n{text}\n{marks}"
 
 
+def reused(facts: RunFacts) -> str:
+    """That nothing was trained for this, which has to be seen before the numbers are; empty elsewhere."""
+    told = [escape.inline(each) for each in facts.notes if each.startswith(_COMES_FIRST)]
+    return escape.alert("NOTE", told) if told else ""
+
+
 def notes(facts: RunFacts) -> str:
     """What else there is to know: a fork, warnings of the run, features that are off."""
-    told = []
-    if facts.plan.asked.fork:
-        told.append("The run is of a fork: it gets no secrets, shares no cache and releases no model.")
-    told += [escape.inline(each) for each in dict.fromkeys((*facts.plan.notes, *facts.notes))]
+    known = dict.fromkeys((*facts.plan.notes, *facts.notes))
+    told = [escape.inline(each) for each in known if not each.startswith(_COMES_FIRST)]
     told += [f"⚠️ {escape.inline(each)}" for each in facts.run.warnings]
     return "\n".join(f"- {each}" for each in told)
+
+
+def earlier_title(facts: RunFacts) -> str:
+    """How many there are."""
+    count = len(facts.earlier)
+    return f"{count} earlier run{'s' * (count != 1)} of this pull request"
 
 
 def earlier(facts: RunFacts, most: int) -> str:
@@ -270,7 +278,7 @@ def earlier(facts: RunFacts, most: int) -> str:
     newest_first = sorted(facts.earlier, key=lambda run: run.id, reverse=True)
     rows = [_earlier(facts, run) for run in newest_first[:most]]
     head = ("run", "", "metric", "inputs that differ from this run's", "took", "commit")
-    return escape.table(head, rows, align="llllrl") + _more(len(facts.earlier) - most, "runs")
+    return escape.table(head, rows, align="llllrl") + _more(len(facts.earlier) - most, "run")
 
 
 def _earlier(facts: RunFacts, run: Run) -> tuple[str, ...]:
@@ -304,7 +312,7 @@ def _hints(facts: RunFacts) -> Iterator[str]:
         return
     if not facts.run.state.ended:
         yield f"{escape.code(f'{facts.command} cancel')} stops it"
-    elif facts.run.release:
+    elif facts.run.release and facts.release_url:
         yield f"{escape.code(f'/promote {figures.released(facts.run)} production')} puts it to use"
     elif facts.run.inputs and not facts.plan.asked.fork:
         yield f"{escape.code(f'{facts.command} {_of_interest(facts)}=VALUE')} tries another value"

@@ -81,7 +81,7 @@ def _headline(facts: RunFacts, queue: str) -> Iterator[str]:
             yield from _going(facts, queue)
         case "succeeded":
             yield _metric(facts) or "trained"
-            yield f"model {figures.released(run)}" if run.release else ""
+            yield _model(facts)
             yield took
         case "gate":
             yield f"gate failed: {_short(run, facts)}"
@@ -92,6 +92,13 @@ def _headline(facts: RunFacts, queue: str) -> Iterator[str]:
         case failure:
             why = cause(run) or _first_line(run.reason)
             yield f"{failure} after {took}" + (f": {why}" if why else "")
+
+
+def _model(facts: RunFacts) -> str:
+    """The version; where GitHub has no release of it, that it lies in the store."""
+    if not facts.run.release:
+        return ""
+    return f"model {figures.released(facts.run)}{'' if facts.release_url else ' in the store'}"
 
 
 def cause(run: Run) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_value
-from runner.report import escape, figures, limits, sections, standing
+from runner.report import escape, figures, limits, standing
+from runner.trigger import corrections
 
 if TYPE_CHECKING:
     from runner.models import Promotion
@@ -30,29 +31,48 @@ def joined(answers: Sequence[str], *, to: str) -> str:
 
 
 def refused(line: str, message: str, tip: str) -> str:
-    """That a command is not allowed, or not in this way; `tip` is the line to type instead, or empty."""
+    """That a command is not allowed, or not in this way; `tip` is what to type instead, or empty."""
     return _answer("🚫", line, message, tip)
 
 
 def mistake(line: str, message: str, tip: str) -> str:
-    """That a command cannot be done as it is written; `message` may have several lines."""
+    """That a command cannot be done as it is written; `message` may have several lines.
+
+    A tip for the command line, such as `-p lr=0.1`, becomes the line to type in a comment.
+    """
     return _answer("⚠️", line, message, tip)
 
 
 def _answer(mark: str, line: str, message: str, tip: str) -> str:
+    text = f"{mark} {escape.code(line)}: {listed(message)}".replace(": \n", ":\n", 1)
+    return text + "".join(f"\n\n{each}" for each in _next(line, tip))
+
+
+def listed(message: str) -> str:
+    """What an error says, as Markdown: several sentences are a list, below the first where that ends with a colon."""
     said = [each.strip() for each in message.splitlines() if each.strip()] or ["it cannot be done"]
     shown = [escape.inline(each) for each in said[:_SAID_LINES]]
-    why = shown[0] if len(shown) == 1 else "\n".join(("", *(f"- {each}" for each in shown)))
-    if len(said) > _SAID_LINES:
-        why += f"\n- … and {len(said) - _SAID_LINES} more"
-    return f"{mark} {escape.code(line)}: {why}" + (f"\n\n{_next(tip)}" if tip else "")
+    if len(shown) == 1:
+        return shown[0]
+    headline = shown.pop(0) if said[0].endswith(":") else ""
+    more = [f"… and {len(said) - _SAID_LINES} more"] if len(said) > _SAID_LINES else []
+    return "\n".join((headline, *(f"- {each}" for each in (*shown, *more))))
 
 
-def _next(tip: str) -> str:
-    """A line to type is shown so that GitHub offers to copy it."""
+def _next(line: str, tip: str) -> Iterator[str]:
+    """Lines to type are shown so that GitHub offers to copy them."""
     if tip.startswith("/") and "\n" not in tip:
-        return f"Type instead:\n\n{escape.fence([tip])}"
-    return f"→ {sections.tip(tip)}"
+        yield _typed([tip])
+        return
+    lines, rest = corrections.lines(line, tip)
+    if lines:
+        yield _typed(lines)
+    if rest:
+        yield f"→ {escape.inline(rest)}"
+
+
+def _typed(lines: Sequence[str]) -> str:
+    return f"Type {'instead' if len(lines) == 1 else 'one of these instead'}:\n\n{escape.fence(lines)}"
 
 
 def cancelled(stopping: Sequence[Run], place: Place) -> str:

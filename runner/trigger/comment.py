@@ -123,7 +123,7 @@ def _command(line: str, word: str) -> Command:
     first = _first_word(line)
     start = _folded(first)
     read = split(line[len(first) :])
-    problems = read.problems if first == start else (f"{shown(first)} is written {start}", *read.problems)
+    problems = read.problems if first == start else (f"{shown(first)} is written `{start}`", *read.problems)
     if read.words is None or len(read.words) > MOST_WORDS:
         problem = "" if read.words is None else f"{len(read.words)} words are too many"
         return _Asked(line=line, start=start, words=(), problems=problems).mistake(problem)
@@ -177,14 +177,14 @@ def _no_pair(word: str) -> str:
 def _promote(asked: _Asked) -> Command:
     model, _, version = asked.words[0].partition("@") if asked.words else ("", "", "")
     number = _VERSION.fullmatch(version)
-    form = f"{asked.start} NAME@VERSION STAGE"
+    form = f"`{asked.start} NAME@VERSION STAGE`"
     if not model or len(asked.words) > 2:
-        return asked.mistake(f"expected {form}, such as {asked.start} digits@1.2.0 production")
+        return asked.mistake(f"expected {form}, such as `{asked.start} digits@1.2.0 production`")
     if not _MODEL.fullmatch(model):
         return asked.mistake(f"{shown(model)} cannot be the name of a model; expected {form}")
     if number is None:
         wrong = f"{shown(version)} is no version" if version else "the version is missing"
-        return asked.mistake(f"{wrong}; expected {form}, such as {asked.start} {model}@1.2.0 production")
+        return asked.mistake(f"{wrong}; expected {form}, such as `{asked.start} {model}@1.2.0 production`")
     if len(asked.words) == 1:
         tip = f"{asked.corrected} production" if not asked.problems else ""
         return asked.mistake(f"the stage is missing; expected {form}", tip=tip)

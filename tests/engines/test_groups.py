@@ -74,9 +74,7 @@ def test_the_second_waits_until_the_first_has_ended(local_project: Project) -> N
     waiting = [until(local_project, each, State.WAITING) for each in (second, third)]
     assert all(each.group == "ann/digits: job: main" for each in waiting)
     last = max(waiting, key=lambda run: run.reason)
-    assert re.fullmatch(rf"3rd in group ann/digits: job: main, behind {first}, ({second}|{third})", last.reason), (
-        waiting
-    )
+    assert re.fullmatch(rf"3rd in group main, behind {first}, ({second}|{third})", last.reason), waiting
 
     let_go(local_project, first)
     until(local_project, first, State.SUCCEEDED)

@@ -131,10 +131,26 @@ def test_every_mistake_in_the_parameters_is_told_at_once() -> None:
         "lr=7: 7 is out of bounds",
         "optimizer=sdg: 'sdg' is not an option",
         "did you mean sgd?",
-        "input 'layers' has no value: add -p layers=…",
+        "input 'layers' has no value",
     ):
         assert expected in message
-    assert caught.value.tip == "the inputs of train.yml are lr: number, layers: integer, optimizer: choice"
+    assert caught.value.tip == "-p lr=0.1 -p optimizer=sgd -p layers=NUMBER"
+
+
+def test_an_input_like_no_other_is_told_which_there_are() -> None:
+    with pytest.raises(
+        PlanError, match=r"no input 'zzz'; there are lr \(number\), layers \(integer\), optimizer"
+    ) as caught:
+        planned("zzz=1", "layers=3")
+    assert caught.value.tip == "-p layers=3"
+
+
+def test_a_number_that_is_none_is_told_what_one_looks_like() -> None:
+    with pytest.raises(
+        PlanError, match=r"expected a number of at least 0 and at most 1, such as lr=0\.1$"
+    ) as caught:
+        planned("lr=x", "optimizer=sgd")
+    assert caught.value.tip == "-p lr=0.1 -p optimizer=sgd"
 
 
 def test_a_required_input_may_be_given() -> None:
@@ -147,7 +163,8 @@ def test_a_required_input_may_be_given() -> None:
 def test_a_file_without_inputs_says_so() -> None:
     with pytest.raises(PlanError) as caught:
         made.plan(overrides=["lr=1"])
-    assert caught.value.tip == "the inputs of train.yml are none"
+    assert str(caught.value) == "there is no input 'lr': train.yml declares none"
+    assert caught.value.tip == "leave it out"
 
 
 # The command

@@ -274,6 +274,9 @@ def timed_out() -> RunFacts:
     return facts(ended, series=measured(0.9312, 0.4031, points=22), last_lines=LINES[:5])
 
 
+FORK = "a fork's run: no secrets, no network while it trains, no release, no share in caches"
+
+
 def of_fork() -> RunFacts:
     of = succeeded()
     branch = "somebody:patch-1"
@@ -288,7 +291,7 @@ def of_fork() -> RunFacts:
             verdict=PASSED,
             exit_code=0,
         ),
-        plan=plan(branch=branch, fork=True),
+        plan=replace(plan(branch=branch, fork=True), notes=(FORK,)),
         release_url=None,
         earlier=(),
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
-from runner.report import check
+from runner.report import check, comment, job
 from runner.report.facts import RunFacts
 from runner.runs import State
 from tests.report import samples
@@ -110,3 +110,19 @@ def test_a_run_that_is_left_for_later_says_what_to_type() -> None:
 
     assert "> [!WARNING]\n> the disk is full" in summary
     assert "pushtrain resume 7" in summary
+
+
+def test_a_check_does_not_link_to_itself() -> None:
+    of = replace(samples.succeeded(), check_url="https://github.com/acme/vision/runs/11")
+
+    assert "/runs/11" in comment.body(of)
+    assert "/runs/11" in job.summary(of)
+    assert "/runs/11" not in check.output(of).summary
+
+
+def test_a_model_that_is_not_released_on_github_is_said_to_be_in_the_store() -> None:
+    of = replace(samples.succeeded(), release_url=None)
+
+    assert " · model digits@v1.3.0 in the store · " in check.output(of).title
+    assert "· model `digits@v1.3.0` in the store ·" in comment.body(of)
+    assert "/promote" not in comment.body(of)

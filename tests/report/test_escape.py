@@ -95,6 +95,58 @@ def test_what_looks_like_a_name_in_a_sentence_becomes_code() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        (
+            "'--frehs' is not known (did you mean --fresh?)",
+            "`'--frehs'` is not known (did you mean `--fresh`?)",
+        ),
+        ("no such input (did you mean top_k?)", "no such input (did you mean `top_k`?)"),
+        (
+            "there is no a/b (c_d in train.yml), see e_f.",
+            "there is no `a/b` (`c_d` in `train.yml`), see `e_f`.",
+        ),
+        ("use s3://, https:// or name@v1", "use `s3://`, `https://` or `name@v1`"),
+        ("x_y: z_w: it is gone", "`x_y`: `z_w`: it is gone"),
+        ("call f(x_y) again", "call `f(x_y)` again"),
+        ("--engine local | docker", "`--engine local | docker`"),
+        ("--engine docker, or push the commit", "`--engine docker`, or push the commit"),
+        ("--key FILE with the public key", "`--key FILE` with the public key"),
+        (
+            "set T: ${{ a.b }} in on: {push: {tags: [v]}}.",
+            "set `T: ${{ a.b }}` in `on: {push: {tags: [v]}}`.",
+        ),
+        ("give name='two words', or less", "give `name='two words'`, or less"),
+        ("it cannot be read: [Errno 2] No such file", "it cannot be read: `[Errno 2]` No such file"),
+    ],
+)
+def test_the_punctuation_of_a_sentence_stays_outside_of_code(sentence: str, shown: str) -> None:
+    assert escape.inline(sentence) == shown
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("pushtrain logs shows the whole build", "`pushtrain logs` shows the whole build"),
+        ("mend that; then: pushtrain resume 7", "mend that; then: `pushtrain resume 7`"),
+        ("docker system df; pushtrain gc", "`docker system df`; `pushtrain gc`"),
+        ("pushtrain outputs 7 get . ./x", "`pushtrain outputs 7 get . ./x`"),
+        ("set it: export A=$(gh auth token), or another", "set it: `export A=$(gh auth token)`, or another"),
+        (
+            "start it (`sudo systemctl start docker`), or not",
+            "start it (`sudo systemctl start docker`), or not",
+        ),
+        ("is a git fetch stuck?", "is a git fetch stuck?"),
+        ("written by a newer pushtrain, or by hand", "written by a newer pushtrain, or by hand"),
+    ],
+)
+def test_a_command_with_its_arguments_is_one_piece_of_code_and_the_prose_behind_it_none(
+    sentence: str, shown: str
+) -> None:
+    assert escape.inline(sentence) == shown
+
+
 @given(text=TEXTS)
 def test_a_line_has_no_character_that_cannot_be_seen(text: str) -> None:
     line = escape.line(text)

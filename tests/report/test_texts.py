@@ -5,6 +5,7 @@ After a change on purpose: `python -m tests.report.test_texts` writes what is sh
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from msgspec.structs import replace as changed
 
 from runner.manifest import FileEntry
 from runner.metrics import Series
-from runner.report import check, comment, job
+from runner.report import check, comment, job, sections
 from runner.report.facts import Base, RunFacts
 from runner.runs import State
 from tests.report import samples
@@ -105,6 +106,43 @@ def test_of_a_failed_run_the_last_thirty_lines_are_shown() -> None:
     assert "Last 30 lines of rank 2" in text
     assert "step 12: " in text
     assert "step 11: " not in text
+
+
+def test_one_is_not_told_as_several() -> None:
+    of = replace(
+        samples.failed(), last_lines=("no",), series={"a": samples.BASE.series["f1"]}, files=samples.FILES[:1]
+    )
+
+    text = comment.body(of) + job.summary(of) + check.output(of).text
+
+    assert "Last line of rank 2" in text
+    assert "1 output, 512 B" in text
+    assert "The metric" in text
+    assert not re.search(r"\b1 (lines|metrics|outputs|files|runs|inputs)\b", text)
+
+
+def test_of_more_than_is_shown_one_is_told_as_one() -> None:
+    of = samples.succeeded(base=None)
+
+    assert "… and 1 more input\n" in sections.inputs(of, 2) + "\n"
+    assert "… and 2 more inputs\n" in sections.inputs(of, 1) + "\n"
+    assert "… and 1 more file\n" in sections.outputs(of, 2, digests=False) + "\n"
+
+
+def test_that_nothing_was_trained_stands_above_all_results() -> None:
+    note = f"nothing was trained: run {samples.BASE_ID} did just this"
+    of = replace(samples.succeeded(), notes=(note, "something else"))
+    shown = f"> [!NOTE]\n> nothing was trained: run `{samples.BASE_ID}` did just this"
+
+    for _, text, _ in texts(of):
+        assert text.count("nothing was trained") == 1
+        assert text.index(shown) < text.index("**Gate**")
+        assert "- something else" in text
+
+
+def test_that_the_run_is_of_a_fork_is_said_once() -> None:
+    for _, text, _ in texts(samples.of_fork()):
+        assert text.count("fork") == 1
 
 
 def test_a_metric_that_the_base_lacks_is_not_available() -> None:

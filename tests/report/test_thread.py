@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from msgspec.structs import replace as changed
 
-from runner import spec
+from runner import engines, spec
+from runner.errors import PlanError, UsageError
 from runner.models import Promotion
-from runner.report import thread
+from runner.parameters import parameters
+from runner.quantities import Value
+from runner.report import escape, thread
 from runner.runs import Run, State
+from runner.trigger import comment
 from tests.report import samples
 from tests.report.hostile import TEXTS
 from tests.report.rendering import BOTH, Seen, by_github
@@ -42,6 +47,74 @@ def test_several_mistakes_of_one_command_are_a_list() -> None:
     text = thread.mistake("/train a=1 b=2", "there is no input 'a'\nthere is no input 'b'", "")
 
     assert text.splitlines()[1:] == ["- there is no input 'a'", "- there is no input 'b'"]
+
+
+INPUTS = """\
+name: digits
+run: python train.py
+inputs:
+  accuracy: {type: number, default: 0.5, min: 0, max: 1}
+  optimizer: {options: [adam, sgd], default: adam}
+  depth: {type: integer, required: true, min: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "corrected"),
+    [
+        ("/train accuracy=abc depth=3", "/train accuracy=0.5 depth=3"),
+        ("/train depth=3 depth=4", "/train depth=4"),
+        ("/train acuracy=0.9 depth=3", "/train accuracy=0.9 depth=3"),
+        ("/train optimizer=agam depth=1.5", "/train optimizer=adam depth=2"),
+        (
+            "/train 0123456789 depth=3 --engine local zzz=1 --fresh",
+            "/train 0123456789 depth=3 --engine local --fresh",
+        ),
+        ("/train", "/train depth=2"),
+        ("/train colour=red", "/train depth=2"),
+    ],
+)
+def test_inputs_that_are_wrong_are_answered_with_a_line_that_is_right(line: str, corrected: str) -> None:
+    declared = spec.parse(INPUTS)
+
+    def given(text: str) -> dict[str, Value]:
+        (command,) = comment.commands(text)
+        assert isinstance(command, comment.Train)
+        return parameters(declared, command.overrides)
+
+    with pytest.raises(PlanError) as caught:
+        given(line)
+    text = thread.mistake(line, str(caught.value), caught.value.tip)
+
+    assert text.endswith(f"\n\nType instead:\n\n```\n{corrected}\n```")
+    assert given(corrected)
+
+
+def test_an_engine_that_there_is_not_is_answered_with_a_line_for_each_that_there_is(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        engines.load("k8s", home=tmp_path, store=str(tmp_path))
+
+    assert thread.mistake("/train lr=1 --engine=k8s --fresh", str(caught.value), caught.value.tip) == (
+        "⚠️ `/train lr=1 --engine=k8s --fresh`: there is no engine `'k8s'`\n\nType one of these instead:\n\n"
+        "```\n/train lr=1 --fresh --engine local\n/train lr=1 --fresh --engine docker\n```"
+    )
+
+
+def test_what_is_left_of_a_tip_stands_below_the_line_to_type() -> None:
+    text = thread.refused("/train lr=1", "a fork's run needs docker", "--engine docker, or push the commit")
+
+    assert text.endswith("```\n/train lr=1 --engine docker\n```\n\n→ push the commit")
+
+
+def test_a_tip_that_is_no_part_of_a_command_is_shown_as_it_is() -> None:
+    for tip in ("-p is no input", "-p lr=1 or less", "commit a train.yml"):
+        assert thread.mistake("/train", "it is wrong", tip).endswith(f"\n\n→ {escape.inline(tip)}")
+
+
+def test_a_headline_stands_above_its_list() -> None:
+    text = thread.refused("/train", "a fork may not ask for this:\n  resources.gpu: 2\n  labels: x", "")
+
+    assert text == "🚫 `/train`: a fork may not ask for this:\n- `resources.gpu`: 2\n- labels: x"
 
 
 def test_a_refusal_shows_a_tip_that_is_no_command_as_prose() -> None:
