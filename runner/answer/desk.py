@@ -123,7 +123,7 @@ def read_params(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise UsageError(f"params: {text!r}: {error}", tip="params: lr=0.1 name='two words'") from error
+        raise UsageError(f"params: {text!r}: {error}", tip="`params: lr=0.1 name='two words'`") from error
 
 
 def metrics_json(values: Mapping[str, float]) -> str:

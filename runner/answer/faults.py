@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import GitHubError, SpecError
 from runner.github import check as checks
-from runner.report import escape
+from runner.report import escape, thread
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
@@ -47,9 +47,7 @@ def tell(desk: Desk, commit: str, error: PushtrainError, *, name: str) -> None:
 
 def described(error: PushtrainError) -> str:
     """What is wrong, and what to type next, as Markdown."""
-    lines = [escape.inline(line) for line in str(error).splitlines() if line.strip()]
-    tip = f"\n\n**Next:** {escape.code(error.tip)}" if error.tip else ""
-    return (lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)) + tip
+    return thread.listed(str(error)) + (f"\n\n**Next:** {escape.inline(error.tip)}" if error.tip else "")
 
 
 def annotations_of(error: PushtrainError) -> tuple[checks.Annotation, ...]:

@@ -61,7 +61,11 @@ def _paths_are_passed_over(wanted: Sequence[str], changed: Callable[[], Sequence
     paths = changed() if wanted else None
     if paths is None or any(matches(wanted, path) for path in paths):
         return None
-    return f"on.push.paths: none of the {len(paths)} changed files"
+    return (
+        f"on.push.paths: none of the {len(paths)} changed files"
+        if len(paths) > 1
+        else "on.push.paths: not the changed file"
+    )
 
 
 def schedule_is_passed_over(schedule: Schedule, on: Triggers) -> str | None:
