@@ -70,7 +70,7 @@ def test_an_image_that_nobody_has_is_made_for_this_run_alone(
     run = ("run", "--rm", "--user", "1000:1000", made.reference)
     assert docker_engine.docker(*run, "python", "-c", "import six; print(six.__version__)") == "1.15.0"
     assert not docker_engine.docker("image", "ls", "-q", f"pushtrain/env:{recipe.key}")
-    assert not docker_engine.docker("image", "ls", "-q", f"{registry}/pushtrain-env")
+    assert not docker_engine.docker("image", "ls", "-q", f"{registry}/pushtrain-env:{recipe.key}")
     assert not any("push" in line.split() for line in lines)
     again: list[str] = []
     assert prepare(recipe, tmp_path, again, registry=registry) == made
