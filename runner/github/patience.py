@@ -58,10 +58,14 @@ class Patience:
         """Seconds until the limit of the call that goes on."""
         return (self._deadline_s or 0.0) - self.clock.monotonic()
 
-    def pause(self, wait_s: float, reason: str = "it has a fault") -> None:
-        """Waits, or raises OutOfPatience at once where that would be too long."""
+    def allow(self, wait_s: float, reason: str) -> None:
+        """Raises OutOfPatience where a pause of that length would be too long."""
         if wait_s > self.left_s:
             raise OutOfPatience(wait_s, reason)
+
+    def pause(self, wait_s: float, reason: str = "it has a fault") -> None:
+        """Waits, or raises OutOfPatience at once where that would be too long."""
+        self.allow(wait_s, reason)
         self.clock.sleep(wait_s)
 
     def keep_away(self, wait_s: float, reason: str) -> None:

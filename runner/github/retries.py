@@ -66,6 +66,7 @@ class PatientRetry(GithubRetry):
         wait_s, reason = self._wait_s(response), self._reason(response)
         if response is not None and response.status in _LIMITED:
             self._patience.keep_away(wait_s, reason)
+        self._patience.allow(wait_s, reason)
         logger.info("GitHub: %s; trying again in %.0f s", reason, wait_s)
         self._patience.pause(wait_s, reason)
         self._on_again()

@@ -122,6 +122,8 @@ def _on_comment(spec: Spec, setting: Setting) -> Workflow:
         "if: >-",
         "  ${{ github.event_name == 'check_run' || (github.event.issue.pull_request",
         "  && github.event.comment.user.type != 'Bot'",
+        # With a person's token, our own comments are that person's, and they name the command.
+        "  && !startsWith(github.event.comment.body, '<!-- pushtrain:')",
         f"  && ({says})) }}}}",
     )
     text = (

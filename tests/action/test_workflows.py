@@ -16,6 +16,7 @@ from runner import document, spec
 from runner.errors import SpecError
 from runner.github.permissions import FEATURES
 from runner.quantities import format_value
+from runner.report import comment
 from runner.workflows import PERMISSIONS, Setting, Workflow, promotion, renewed, workflows
 from runner.workflows.words import quoted
 
@@ -241,6 +242,12 @@ def test_no_workflow_checks_out_or_pastes_anything(path: Path) -> None:
     for job in parsed["jobs"].values():
         assert [step["uses"] for step in job["steps"]] == ["pushtrain/pushtrain@v1"]
         assert all("run" not in step for step in job["steps"])
+
+
+def test_our_own_comments_start_no_job_whoever_wrote_them() -> None:
+    condition = read(made(BASE + "on: comment\n")["train-on-comment.yml"])["jobs"]["train"]["if"]
+    start = comment.marker("x").removesuffix("x -->")
+    assert f"&& !startsWith(github.event.comment.body, '{start}')" in condition
 
 
 def test_a_train_yml_below_the_top_has_workflows_of_its_own() -> None:

@@ -114,7 +114,7 @@ def test_github_that_does_not_answer_at_the_start_fails_the_job_with_what_to_do(
     event = scene.push()
     scene.github.fault(status=401, times=None)
     done = scene.job(event)
-    assert done.code == 66, "the commit cannot be fetched"
+    assert done.code == 79, "GitHub refuses the token"
     assert "tip:" in done.output
     assert scene.project.run_ids == ()
 

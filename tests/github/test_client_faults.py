@@ -243,6 +243,17 @@ def test_a_view_is_of_the_same_repository(github: GitHub) -> None:
     assert (view.name, view.api_url) == ("lab/mnist", github.url)
 
 
+def test_no_log_speaks_of_a_wait_that_is_too_long_to_be_waited(
+    github: GitHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = ours(github)
+    caplog.set_level(logging.INFO)
+    github.fault(status=403, retry_after_s=1800, times=1)
+    with pytest.raises(GitHubDown):
+        people.role(mine.repository.impatient(20), "ann")
+    assert "trying again" not in caplog.text
+
+
 def test_nobody_is_asked_while_github_wants_no_requests(github: GitHub) -> None:
     mine = ours(github)
     fault = github.fault(status=403, retry_after_s=100, times=None)
