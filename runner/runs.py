@@ -8,6 +8,7 @@ Everything a run leaves lies below `runs/ID/`: plan.json, source.diff, logs/, me
 
 from __future__ import annotations
 
+import calendar
 import logging
 import re
 import secrets
@@ -134,6 +135,11 @@ def new_id(*, now_s: float) -> str:
     """
     fraction = int(now_s % 1 * 4096)
     return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s)) + f"-{fraction:03x}{secrets.randbits(12):03x}"
+
+
+def asked_at_s(run_id: str) -> float:
+    """When an id was made, to the second."""
+    return float(calendar.timegm(time.strptime(run_id[:15], "%Y%m%d-%H%M%S")))
 
 
 def key(run_id: str, name: str) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_RUNS = 20
+# From a run's id to its folder: the source is packed and sent in between.
+SUBMITTED_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,13 @@ def accept(desk: Desk, wish: Wish) -> Accepted:
     if (found := known(desk, wish.key)) is not None:
         return found
     shop = replace(desk.shop, engine_name=wish.engine) if wish.engine else desk.shop
+    old = memory.load(shop.store, desk.name, wish.key)
     with checkout.work_tree(
         desk.remote, str(wish.asked.commit), home=shop.home, isolated=wish.asked.fork
     ) as folder:
         planned = _plan(desk, shop, wish, folder)
         with closing(planned.source):
-            return _start(desk, shop, wish, planned)
+            return _start(desk, shop, wish, planned, old)
 
 
 def known(desk: Desk, key: str) -> Accepted | None:
@@ -61,14 +64,17 @@ def known(desk: Desk, key: str) -> Accepted | None:
     return Accepted(said=said, shop=_keep_alive(desk.shop, said.run_id), found=True)
 
 
-def _start(desk: Desk, shop: Workshop, wish: Wish, planned: pipeline.Planned) -> Accepted:
+def _start(desk: Desk, shop: Workshop, wish: Wish, planned: pipeline.Planned, old: Said | None) -> Accepted:
     store, plan = shop.store, planned.plan
     reusable = plan.reuse and not wish.fresh and not plan.isolated
     done = pipeline.finished(store, plan) if reusable else None
     run_id = done.id if done is not None else runs.new_id(now_s=time.time())
     wanted = _said(desk, wish, run_id, reused=done is not None)
-    if memory.load(store, desk.name, wish.key) is None:
+    if old is None:
         wanted = memory.create(store, wanted)
+        if wanted.run_id != run_id:  # Another job asked for the same in this very moment, and was first.
+            _is_submitted(store, wanted.run_id)
+            return Accepted(said=wanted, shop=shop, found=True)
     else:
         memory.keep(store, wanted)
     if wanted.pull is not None:
@@ -144,8 +150,17 @@ def _starts_anew(desk: Desk, store: Store, run_id: str) -> bool:
     try:
         run = runs.load(store, run_id)
     except RunNotFound:
-        return not _is_there(store, run_id)
+        return not _is_submitted(store, run_id)
     return run.state.ended and run.state is not runs.State.SUCCEEDED and desk.job.attempt > 1
+
+
+def _is_submitted(store: Store, run_id: str) -> bool:
+    """Whether the run's folder is there; waits for a job that is just about to make it."""
+    while not _is_there(store, run_id):
+        if time.time() - runs.asked_at_s(run_id) > SUBMITTED_WITHIN_S:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _is_there(store: Store, run_id: str) -> bool:

@@ -119,11 +119,12 @@ class Attendance:
         """Say how the run stands now; that it is `lost` where nobody moves it on."""
         assert self._run is not None
         self._is_news = False
-        facts = self.facts(notes=notes)
-        self.voice.say_check(facts, lost=lost)
-        if self._is_newest():
-            self.voice.say_comment(facts)
         self._told_at_s = time.monotonic()
+        if not self.voice.speaks():
+            return
+        self.voice.say_check(self.facts(notes=notes), lost=lost)
+        if self._is_newest():
+            self.voice.say_comment(self.facts(notes=notes))  # With a link to the check, which may be new.
 
     def facts(self, *, notes: Sequence[str] = ()) -> RunFacts:
         """What is known of the run now."""

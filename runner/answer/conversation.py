@@ -12,8 +12,8 @@ from runner import runs
 from runner.answer import accept as acceptance
 from runner.answer import faults, wish
 from runner.answer.outcome import Outcome
-from runner.errors import GitHubError, NotFound, PushtrainError, Refused, SpecError, UsageError
-from runner.github import pulls, thread
+from runner.errors import Conflict, GitHubError, PushtrainError, Refused, SpecError, UsageError
+from runner.github import thread
 from runner.report import thread as words
 from runner.trigger import comment as comments
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from runner.answer.accept import Accepted
     from runner.answer.desk import Desk
     from runner.spec import Spec
-    from runner.store import Store
     from runner.trigger.event import Comment
 
 logger = logging.getLogger(__name__)
+
+
+# What the workflow for comments passes over: an answer may name a command, and with a person's token be a person's.
+ANSWER = "<!-- pushtrain:/answer -->"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ def answer(desk: Desk, comment: Comment) -> Outcome:
         return Outcome(notes=("a comment on an issue starts nothing; write it on a pull request",))
     if comment.by_bot:
         return Outcome(notes=("a comment of a bot starts nothing",))
-    base = wish.trusted_branch(desk, pulls.pull(desk.repository, comment.pull).base_branch)
+    base = desk.default_branch
     try:
         trusted = wish.trusted_spec(desk, base)
     except SpecError as error:
@@ -92,7 +95,7 @@ def _spoken(desk: Desk, comment: Comment, done: list[_Done]) -> Outcome:
     code = max((each.code for each in done), default=0)
     accepted = tuple(each.accepted for each in done if each.accepted is not None)
     if answers:
-        _say_once(desk, comment, words.joined(answers, to=comment.by))
+        _say_once(desk, comment, f"{ANSWER}\n{words.joined(answers, to=comment.by)}")
     if code or not accepted:  # Runs react when they end.
         _react(desk, comment, "confused" if code else "rocket")
     return Outcome(accepted=accepted, notes=tuple(each.note for each in done if each.note), failed=code)
@@ -110,7 +113,7 @@ def _do(desk: Desk, comment: Comment, command: comments.Command, number: int, *,
 
 def _failed(command: comments.Command, error: PushtrainError, *, code: int | None = None) -> _Done:
     say = words.refused if isinstance(error, Refused) else words.mistake
-    note = f"{command.line.strip()}: {error}" + (f" (tip: {error.tip})" if error.tip else "")
+    note = f"`{command.line.strip().replace('`', ' ')}`: {error}"
     return _Done(answer=say(command.line, str(error), error.tip), code=code or error.exit_code, note=note)
 
 
@@ -119,11 +122,15 @@ def _once(desk: Desk, comment: Comment, command: comments.Command, number: int, 
     meant = repr((replace(command, line=""), number))
     key = f"github/{desk.name}/said/{comment.id}-{_digest(meant)}-done"
     store = desk.shop.store
-    if _is_there(store, key):
+    try:
+        store.create(key, b"")
+    except Conflict:
         return _Done()
-    done = _obey(desk, comment, command, number, trusted=trusted)
-    store.write(key, b"")
-    return done
+    try:
+        return _obey(desk, comment, command, number, trusted=trusted)
+    except PushtrainError:
+        store.delete(key)
+        raise
 
 
 def _obey(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
@@ -174,23 +181,17 @@ def _cancel(desk: Desk, comment: Comment) -> _Done:
 def _say_once(desk: Desk, comment: Comment, body: str) -> None:
     """Post the answer, unless an earlier attempt of this job, or of the comment as it was, said just this."""
     key = f"github/{desk.name}/said/{comment.id}-{_digest(body)}"
-    if _is_there(desk.shop.store, key):
+    try:
+        desk.shop.store.create(key, b"")
+    except Conflict:
         return
     assert comment.pull is not None
     pull = comment.pull
     try:
-        if desk.features.use("comments", lambda: thread.write(desk.quick, pull, body)):
-            desk.shop.store.write(key, b"")
+        desk.features.use("comments", lambda: thread.write(desk.quick, pull, body))
     except GitHubError as error:
+        desk.shop.store.delete(key)
         logger.warning("the answer in the thread is not written: %s", error)
-
-
-def _is_there(store: Store, key: str) -> bool:
-    try:
-        store.read(key)
-    except NotFound:
-        return False
-    return True
 
 
 def _digest(text: str) -> str:

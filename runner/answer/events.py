@@ -74,7 +74,7 @@ def _press(desk: Desk, button: Button) -> Outcome:
         raise Refused(f"{run.id} is no run of this repository")
     if plan.asked.train_file != desk.options.train_file:
         return Outcome(notes=(f"{run.id} is of {plan.asked.train_file}, which has a workflow of its own",))
-    base = wish.trusted_branch(desk, plan.asked.base or desk.default_branch)
+    base = desk.default_branch
     trusted = wish.trusted_spec(desk, base)
     if trusted is None:
         raise Refused(f"there is no {desk.options.train_file} on {base}: nothing says who may")

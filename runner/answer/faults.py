@@ -24,7 +24,7 @@ def tell(desk: Desk, commit: str, error: PushtrainError, *, name: str) -> None:
     """
     now_s = time.time()
     annotations = annotations_of(error)
-    many = f"{len(annotations)} faults" if len(annotations) > 1 else "it cannot be planned"
+    first = escape.line(str(error).partition("\n")[0])[:120]
     wanted = checks.Check(
         name=f"pushtrain / {name}",
         commit=commit,
@@ -34,7 +34,9 @@ def tell(desk: Desk, commit: str, error: PushtrainError, *, name: str) -> None:
         conclusion="failure",
         started_at_s=now_s,
         completed_at_s=now_s,
-        title=f"{desk.options.train_file}: {many}" if annotations else f"Not started: {many}",
+        title=f"{desk.options.train_file}: {len(annotations)} faults"
+        if len(annotations) > 1
+        else f"Not started: {first}",
         summary=described(error),
         text="",
         annotations=annotations,

@@ -46,7 +46,10 @@ def close(desk: Desk, attendance: Attendance) -> Closed:
     A run that could not be followed to its end is reported as far as it came.
     """
     ended = attendance.run is not None and attendance.run.state.ended
-    facts = last_word(desk, attendance) if ended else attendance.facts()
+    notes = last_word(desk, attendance) if ended else ()
+    if attendance.voice.missed:
+        notes = (*notes, "GitHub has not all of this yet: the next job says the rest")
+    facts = attendance.facts(notes=notes)
     report = job_text.summary(facts)
     folder = desk.results / facts.run.id
     try:
@@ -56,22 +59,28 @@ def close(desk: Desk, attendance: Attendance) -> Closed:
     return Closed(facts=facts, report=report, artifacts=folder)
 
 
-def last_word(desk: Desk, attendance: Attendance) -> RunFacts:
-    """Publish the model, then close check, comment and reaction. Safe to repeat; what fails stays in the outbox."""
+def last_word(desk: Desk, attendance: Attendance) -> tuple[str, ...]:
+    """Publish the model, then close check, comment and reaction. Safe to repeat; what fails stays in the outbox.
+
+    Returns what is to be said of the publication. Does nothing where somebody else on this machine speaks of the run.
+    """
+    voice = attendance.voice
+    if not voice.speaks():
+        return ()
     pending, notes = _publish(desk, attendance)
-    facts = attendance.facts(notes=notes)
+    assert attendance.run is not None
     for _ in range(LAST_WORD_TIMES):
-        attendance.voice.forget_misses()
+        voice.forget_misses()
         attendance.tell(notes=notes)
-        attendance.voice.react(REACTIONS[facts.run.state])
-        if not attendance.voice.missed:
+        voice.react(REACTIONS[attendance.run.state])
+        if not voice.missed:
             break
-    if not pending and not attendance.voice.missed:
-        attendance.voice.close()
-    return facts
+    if not pending and not voice.missed:
+        voice.close()
+    return notes
 
 
-def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, Sequence[str]]:
+def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, tuple[str, ...]]:
     """Put the model into a release. Returns whether that is to be tried again later, and what is to be said of it."""
     run = attendance.run
     assert run is not None

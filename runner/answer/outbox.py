@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import logging
 import os
@@ -113,7 +112,10 @@ def announce(desk: Desk, accepted: Accepted) -> None:
             time.sleep(0.05)
         else:
             attendance.voice.detach()
-            attendance.tell()
+            later = (
+                "nobody follows it: what it comes to is said by the next job, or by `pushtrain github send`"
+            )
+            attendance.tell(notes=() if desk.token_lasts else (later,))
             return
 
 
@@ -153,7 +155,7 @@ def _send(desk: Desk, said: Said) -> bool:
     try:
         run = runs.load(store, said.run_id)
     except RunNotFound:
-        if time.time() - _asked_at_s(said.run_id) > NEVER_STARTED_S:
+        if time.time() - runs.asked_at_s(said.run_id) > NEVER_STARTED_S:
             memory.close_outbox(store, said)
         return True
     if not run.state.ended:
@@ -182,12 +184,9 @@ def _goes_on_alone(desk: Desk, said: Said, run: Run) -> bool:
     logger.warning("%s: its supervisor was gone; it is taken up again", run.id)
     attendance.voice.detach()
     attendance.tell(notes=("its supervisor was gone, and it was taken up again",))
+    if desk.token_lasts:
+        leave_watcher(desk)
     return True
-
-
-def _asked_at_s(run_id: str) -> float:
-    """When a run's id was made, which is in it."""
-    return float(calendar.timegm(time.strptime(run_id[:15], "%Y%m%d-%H%M%S")))
 
 
 def _nothing(_: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -16,6 +17,7 @@ from runner.answer.said import Said
 from runner.errors import GitHubAbsent, GitHubDenied, GitHubError
 from runner.github import check as checks
 from runner.github import thread
+from runner.lock import held
 from runner.report import check as check_text
 from runner.report import comment as comment_text
 
@@ -41,6 +43,7 @@ class Voice:
     def __init__(self, desk: Desk, said: Said, *, store: Store, name: str) -> None:
         self._desk, self._said, self._store, self._name = desk, said, store, name
         self._missed = False
+        self._lock: contextlib.ExitStack | None = None
 
     @property
     def said(self) -> Said:
@@ -59,6 +62,18 @@ class Voice:
     def detach(self) -> None:
         """Remember that no job follows the run: a watcher may."""
         self._keep(detached=True)
+
+    def speaks(self) -> bool:
+        """Whether it is ours to say: of several who follow one run on this machine one speaks, as long as it lives."""
+        if self._lock is None:
+            lock = contextlib.ExitStack()
+            path = self._desk.shop.home / "voices" / f"{self._said.key}.lock"
+            if not lock.enter_context(held(path)):
+                lock.close()
+                return False
+            self._lock = lock
+            self._said = memory.load(self._store, self._said.repository, self._said.key) or self._said
+        return True
 
     def say_check(self, facts: RunFacts, *, lost: bool = False) -> None:
         """Create the check, or bring it up to date. Safe to repeat: what GitHub has is not sent again.
@@ -127,6 +142,9 @@ class Voice:
         """The run ended and all of it was said: it leaves the outbox."""
         self._keep(closed=True)
         memory.close_outbox(self._store, self._said)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def forget_misses(self) -> None:
         """Before everything is tried once more."""

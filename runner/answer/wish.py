@@ -41,20 +41,14 @@ class Wish:
 
 
 def trusted_spec(desk: Desk, ref: str) -> Spec | None:
-    """The train.yml of the base branch; None where it has none. Raises SpecError."""
+    """The train.yml that says who may; None where there is none. Raises SpecError.
+
+    `ref` is the default branch: whoever opens a pull request chooses its base, the author of a fork too, so that a
+    base that says something else would be a way round what the team decided.
+    """
     path = desk.options.train_file
     found = contents.text(desk.repository, path, ref=ref)
     return None if found is None else spec.parse(found, path=path)
-
-
-def trusted_branch(desk: Desk, base: str) -> str:
-    """The branch whose train.yml says who may: a pull request's base if not everybody who pushes can change that.
-
-    Anyone who may push can make a branch, and anyone at all can open a pull request against any branch. So that is
-    the default branch, or one that GitHub protects.
-    """
-    trusted = base == desk.default_branch or contents.is_protected(desk.repository, base)
-    return base if trusted else desk.default_branch
 
 
 def of_push(desk: Desk, push: Push) -> Wish | str:
@@ -190,7 +184,7 @@ def again(desk: Desk, old: Asked, inputs: Mapping[str, object], *, by: str) -> W
     """The run that the button "re-run" of a check starts: what the old one was, asked anew."""
     from runner.quantities import format_value
 
-    base = trusted_branch(desk, old.base or desk.default_branch)
+    base = desk.default_branch
     trusted = trusted_spec(desk, base)
     if trusted is None:
         return _no_train_yml(desk, base)

@@ -238,12 +238,19 @@ def _undumpable() -> None:
 
 def _desk(asked: argparse.Namespace) -> Desk:
     from runner.answer import desk as desks
+    from runner.errors import UsageError
     from runner.github import client, contents
     from runner.github.features import Features
 
     environ = os.environ
     shop = workshop(asked)
     here = desks.place(environ)
+    try:
+        shop.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{shop.home} cannot be made: {error.strerror}", tip="home: FOLDER, or PUSHTRAIN_HOME"
+        ) from error
     auth = client.auth_from(environ)
     api_url = environ.get("GITHUB_API_URL", "https://api.github.com")
     cache = shop.home / "cache" / "github"
@@ -267,11 +274,26 @@ def _desk(asked: argparse.Namespace) -> Desk:
 
 def _options(asked: argparse.Namespace) -> Options:
     from runner.answer.desk import Options, read_params
+    from runner.errors import UsageError
 
     environ = os.environ
+    train_file = asked.file or environ.get("PUSHTRAIN_INPUT_TRAIN_FILE") or "train.yml"
+    if train_file.startswith("/") or ".." in train_file.split("/"):
+        raise UsageError(
+            f"train-file: {train_file!r} is no path in the repository", tip="train-file: train.yml"
+        )
     return Options(
-        train_file=asked.file or environ.get("PUSHTRAIN_INPUT_TRAIN_FILE") or "train.yml",
+        train_file=train_file,
         params=read_params(environ.get("PUSHTRAIN_INPUT_PARAMS", "")),
-        fresh=environ.get("PUSHTRAIN_INPUT_FRESH") == "true",
-        detach=environ.get("PUSHTRAIN_INPUT_DETACH") == "true",
+        fresh=_yes("fresh"),
+        detach=_yes("detach"),
     )
+
+
+def _yes(name: str) -> bool:
+    from runner.errors import UsageError
+
+    given = os.environ.get(f"PUSHTRAIN_INPUT_{name.upper()}", "")
+    if given not in ("", "true", "false"):
+        raise UsageError(f"{name}: {given!r} is neither true nor false", tip=f"{name}: true")
+    return given == "true"

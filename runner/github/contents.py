@@ -37,17 +37,6 @@ def default_branch(repository: Repository) -> str:
     return repository.get(Call(doing=f"show {repository.name}", feature=CONTENTS), "", _Repo).default_branch
 
 
-def is_protected(repository: Repository, branch: str) -> bool:
-    """Returns whether rules of GitHub protect a branch; False where there is no branch of that very name.
-
-    GitHub answers with the new branch where one was renamed; that is another one, whoever made it.
-    https://docs.github.com/en/rest/branches/branches#get-a-branch
-    """
-    call = Call(doing=f"show the branch {branch}", feature=CONTENTS)
-    found = repository.find(call, f"branches/{quote(branch)}", _Branch)
-    return found is not None and found.protected and found.name == branch
-
-
 def text(repository: Repository, path: str, *, ref: str) -> str | None:
     """Returns a file's text at a branch, tag or commit; None when there is no such file, or the ref is not there.
 

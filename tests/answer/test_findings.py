@@ -30,14 +30,14 @@ def test_faults_of_a_train_yml_in_a_folder_are_told_on_its_path(scene: Scene) ->
     assert annotation["path"] == "models/big/train.yml"
 
 
-def test_a_base_branch_that_anybody_may_push_is_not_trusted(scene: Scene) -> None:
+def test_a_base_branch_that_the_author_chose_is_not_trusted(scene: Scene) -> None:
     anybody = {"comment": {"roles": ["read"]}}
     scene.repository.push("loose", files(on=anybody), "Loosen", by="ada")
     scene.repository.push("try", files(), "Try", by="ada", at_s=time.time() - 60)
     pull = scene.repository.pull("try", base="loose", by="ada")
     assert scene.job(scene.comment(pull, "/train", by="eve")).code == 77
     scene.repository.protect("loose")
-    assert scene.job(scene.comment(pull, "/train ", by="eve")).code == 0
+    assert scene.job(scene.comment(pull, "/train ", by="eve")).code == 77
 
 
 def test_a_command_that_github_refuses_does_not_harm_the_others(scene: Scene) -> None:
@@ -193,3 +193,44 @@ def test_a_train_file_that_is_not_there_fails_the_job(scene: Scene) -> None:
     done = scene.job(scene.push(), train_file="nope.yml")
     assert done.code == 64
     assert "nope.yml" in done.output
+
+
+def test_two_jobs_for_one_command_at_the_same_moment_start_it_once(scene: Scene) -> None:
+    pull = scene.pull()
+    comment = scene.repository.comment(pull.number, "/train accuracy=0.8\n/train help", by="ada")
+    jobs = [
+        scene.start(scene.told(comment, pull), run_id=5),
+        scene.start(scene.told(comment, pull, edited=True), run_id=6),
+    ]
+    assert [job.finish().code for job in jobs] == [0, 0]
+    assert len(scene.project.run_ids) == 1
+    assert len(scene.repository.checks()) == 1
+    assert len(scene.answers(pull)) == 2, "the report, and the help"
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(scene: Scene) -> None:
+    scene.environ = {"PUSHTRAIN_HOME": "/proc/nope"}
+    done = scene.job(scene.push())
+    assert done.code == 64
+    assert "Traceback" not in done.output
+    assert "/proc/nope" in done.output
+
+
+@pytest.mark.parametrize("path", ["../train.yml", "/train.yml"])
+def test_a_train_file_outside_of_the_repository_is_refused(scene: Scene, path: str) -> None:
+    assert scene.job(scene.push(), train_file=path).code == 64
+    assert scene.github.api_calls() == []
+
+
+def test_an_answer_that_is_neither_yes_nor_no_is_refused(scene: Scene) -> None:
+    done = scene.job(scene.push(), detach="maybe")
+    assert done.code == 64
+    assert "maybe" in done.output
+
+
+def test_a_detached_run_says_who_will_say_the_rest(scene: Scene) -> None:
+    assert scene.job(scene.push(SLOW), detach="true").code == 0
+    assert "said by the next job" in str(scene.check.output)
+    scene.project.until_prints("begun")
+    scene.project.let_go()
+    scene.project.until("succeeded")

@@ -141,16 +141,6 @@ def test_a_file_is_read_on_a_branch_a_tag_and_a_commit(github: GitHub) -> None:
     assert contents.default_branch(mine.repository) == "main"
 
 
-def test_a_branch_is_protected_where_github_says_so(github: GitHub) -> None:
-    mine = ours(github)
-    mine.theirs.push("release/1-é#", {"a": "x"})
-    mine.theirs.protect("release/1-é#")
-    mine.theirs.protect("not-there")
-    assert contents.is_protected(mine.repository, "release/1-é#")
-    assert not contents.is_protected(mine.repository, "main")
-    assert not contents.is_protected(mine.repository, "release")
-    assert not contents.is_protected(mine.repository, "not-there")
-
 
 def test_what_is_no_file_is_none(github: GitHub) -> None:
     mine = ours(github)
