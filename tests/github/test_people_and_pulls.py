@@ -141,7 +141,6 @@ def test_a_file_is_read_on_a_branch_a_tag_and_a_commit(github: GitHub) -> None:
     assert contents.default_branch(mine.repository) == "main"
 
 
-
 def test_what_is_no_file_is_none(github: GitHub) -> None:
     mine = ours(github)
     mine.theirs.push("lr", {"folder/a.yml": "x"})
