@@ -40,7 +40,11 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """The place of one node: a host, and the UUIDs of the GPUs that are its own, in the order of the host."""
+    """The place of one node: a host, and the UUIDs of the GPUs that are its own, in the order of the host.
+
+    `address` is where the other nodes reach it, `cpus` how many the host has, for all nodes on it together. `ports` are
+    free on every address of the node, as many as its processes and one more; empty until the hosts were asked.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid"}
 
@@ -48,15 +52,21 @@ class Slot:
     host: str
     address: str
     gpus: tuple[str, ...] = ()
+    cpus: float = 0.0
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """A slot for every node, by node rank from 0; the ranks of one host follow each other."""
+    """A slot for every node, by node rank from 0; the ranks of one host follow each other.
+
+    `interface` is the network interface by which the nodes reach each other, the same name on all of them.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid"}
 
     slots: tuple[Slot, ...]
+    interface: str = "lo"
 
     def to_json(self) -> dict[str, object]:
         """Return what `from_json` reads, made of what JSON has."""
@@ -88,6 +98,7 @@ def place(gang: Gang, hosts: tuple[Host, ...], *, nodes_per_host: int | None) ->
                     host=host.name,
                     address=host.address,
                     gpus=tuple(usable[first : first + gang.gpus_per_node]),
+                    cpus=host.cpus,
                 )
             )
     if len(slots) < gang.nodes:

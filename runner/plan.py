@@ -12,7 +12,6 @@ from runner import placeholders
 from runner.datasets import Dataset
 from runner.environment import Recipe
 from runner.errors import Corrupt, PlanError
-from runner.launch import LAUNCHERS
 from runner.parameters import parameters
 from runner.place import Gang
 
@@ -49,11 +48,28 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Folders:
-    """What is kept of the working folder, and where checkpoints lie."""
+    """What is kept of the working folder, and where checkpoints lie. `per_rank`: outputs of every rank are kept."""
 
     outputs: str
     logs: str
     checkpoints: str | None
+    per_rank: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """How the ranks find each other. `tasks` names the task of each rank of TensorFlow: `chief 0`, `worker 1`, `ps 0`.
+
+    An `elastic` gang goes on with fewer nodes, as few as `min_nodes`. `timeline` has Horovod write one. `divergence` is
+    what happens when the ranks' weights differ.
+    """
+
+    type: str = "none"
+    tasks: tuple[str, ...] = ()
+    min_nodes: int = 1
+    elastic: bool = False
+    timeline: bool = False
+    divergence: Literal["fail", "warn", "ignore"] = "ignore"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +149,7 @@ class Plan:
     engine: str
     environment: Recipe
     gang: Gang
-    distribution: str
+    distribution: Distribution
     shm_bytes: int
     datasets: tuple[Dataset, ...]
     folders: Folders
@@ -191,11 +207,14 @@ def decide(
         engine=engine,
         environment=recipe,
         gang=_gang(spec),
-        distribution=spec.distribution.type,
+        distribution=_distribution(spec),
         shm_bytes=spec.resources.shm_bytes or DEFAULT_SHM_BYTES,
         datasets=datasets,
         folders=Folders(
-            outputs=spec.outputs.path, logs=spec.outputs.logs, checkpoints=spec.outputs.checkpoints
+            outputs=spec.outputs.path,
+            logs=spec.outputs.logs,
+            checkpoints=spec.outputs.checkpoints,
+            per_rank=spec.outputs.per_rank,
         ),
         gate=_gate(spec),
         limits=Limits(
@@ -257,13 +276,19 @@ def _gang(spec: Spec) -> Gang:
     )
 
 
+def _distribution(spec: Spec) -> Distribution:
+    nodes, kind = spec.resources.nodes, spec.distribution
+    return Distribution(
+        type=kind.type,
+        tasks=getattr(kind, "tasks", ()),
+        min_nodes=nodes.min,
+        elastic=kind.type == "torch" and nodes.min < nodes.max,
+        timeline=getattr(kind, "timeline", False),
+        divergence=getattr(kind, "divergence", "ignore"),
+    )
+
+
 def _check_distribution(spec: Spec) -> None:
-    kind = spec.distribution.type
-    if kind not in LAUNCHERS:
-        raise PlanError(
-            f"distribution.type: {kind} is understood, but no engine of this version can start it",
-            tip="use `distribution: {type: none}`: N nodes of M processes, each told its PUSHTRAIN_RANK",
-        )
     if spec.resources.labels:
         raise PlanError(
             "resources.labels choose among registered runners, which needs the engine slurm; this version has none",

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from runner.launch.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from runner.place import Reservation
     from runner.plan import Plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Process:
-    """One rank: where it runs, what, and what it is told. `daemon`: never ends by itself (a parameter server)."""
-
-    rank: int
-    local_rank: int
-    node_rank: int
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
-    daemon: bool = False
 
 
 # A shell that is asked to stop waits for the command it runs, which was asked as well and may be saving its work.

@@ -188,6 +188,9 @@ class Resources(Section):
     labels: Labels = Field({}, description="Labels that the hosts must carry.")
 
 
+Divergence = Literal["fail", "warn", "ignore"]
+
+
 class SingleDistribution(Section):
     """The command once on each node, with nothing set up between them."""
 
@@ -196,10 +199,12 @@ class SingleDistribution(Section):
 
 
 class MpiDistribution(Section):
-    """Ranks under mpirun, for Horovod."""
+    """Ranks under mpirun, for Horovod and mpi4py."""
 
     type: Literal["mpi"]
     processes_per_node: Count | None = Field(None, description="Ranks on each node; one for each GPU.")
+    timeline: bool = Field(False, description="Have Horovod write its timeline into logs.")
+    divergence: Divergence = Field("fail", description="What follows when the ranks' weights differ.")
 
 
 class TensorflowDistribution(Section):
@@ -211,12 +216,24 @@ class TensorflowDistribution(Section):
     chief: bool = Field(False, description="A chief besides the workers.")
     evaluator: bool = Field(False, description="An evaluator beside the cluster.")
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The task of each rank, such as `worker 1`: the chief first, then workers, servers and the evaluator."""
+        counts = {
+            "chief": int(self.chief),
+            "worker": self.workers,
+            "ps": self.parameter_servers,
+            "evaluator": int(self.evaluator),
+        }
+        return tuple(f"{kind} {index}" for kind, count in counts.items() for index in range(count))
+
 
 class TorchDistribution(Section):
-    """torchrun on each node."""
+    """torchrun on each node; with a range of nodes the gang is elastic."""
 
     type: Literal["torch"]
     processes_per_node: Count | None = Field(None, description="Ranks on each node; one for each GPU.")
+    divergence: Divergence = Field("warn", description="What follows when the ranks' weights differ.")
 
 
 class JaxDistribution(Section):
@@ -238,6 +255,9 @@ class Outputs(Section):
     path: RelativePath = Field("outputs", description="What the training leaves behind.")
     logs: RelativePath = Field("logs", description="TensorBoard event files and metrics.jsonl.")
     checkpoints: RelativePath | None = Field(None, description="Where a run that is resumed looks.")
+    per_rank: bool = Field(
+        False, description="Keep what every rank writes, not only rank 0, each in a folder."
+    )
     artifact_bytes: Bytes = Field(
         100 << 20,
         alias="artifact-size",
