@@ -16,6 +16,7 @@ from runner.spec import (
     SingleDistribution,
     Spec,
     TensorflowDistribution,
+    TorchDistribution,
 )
 
 SPECS = Path(__file__).parent / "specs"
@@ -151,10 +152,33 @@ def test_a_tensorflow_cluster_is_read() -> None:
         ("resources: {gpu: 4}", 1),
         ("resources: {gpu: 4}\ndistribution: jax", 1),
         ("resources: {gpu: 4}\ndistribution: tensorflow", 1),
+        ("resources: {gpu: 4, nodes: 2}\ndistribution: {type: tensorflow, workers: 6}", 3),
+        ("resources: {nodes: 1..2}\ndistribution: {type: tensorflow, workers: 3, chief: true}", 2),
     ],
 )
 def test_ranks_on_each_node_follow_the_gpus_where_each_rank_takes_one(text: str, ranks: int) -> None:
     assert parse(text).processes_per_node == ranks
+
+
+def test_a_cluster_of_one_worker_has_no_use_for_a_second_node() -> None:
+    with pytest.raises(SpecError, match="1 task of distribution cannot be dealt evenly to 2 nodes"):
+        parse("resources: {nodes: 2}\ndistribution: tensorflow")
+
+
+def test_the_tasks_of_a_cluster_are_in_the_order_of_their_ranks() -> None:
+    read = spec.load(SPECS / "valid" / "tensorflow.yml")
+    assert isinstance(read.distribution, TensorflowDistribution)
+    assert read.distribution.tasks == ("chief 0", "worker 0", "worker 1", "ps 0", "evaluator 0")
+    assert read.processes_per_node == 1
+
+
+def test_what_follows_when_the_weights_of_ranks_differ_is_read() -> None:
+    horovod, torchrun = (spec.load(SPECS / "valid" / f"{name}.yml") for name in ("horovod", "torchrun"))
+    assert horovod.distribution == MpiDistribution(type="mpi", timeline=True, divergence="warn")
+    assert MpiDistribution(type="mpi").divergence == "fail"
+    assert torchrun.distribution == TorchDistribution(type="torch", divergence="ignore")
+    assert TorchDistribution(type="torch").divergence == "warn"
+    assert (horovod.outputs.per_rank, torchrun.outputs.per_rank) == (True, False)
 
 
 def test_a_key_is_found_in_its_file_after_the_file_was_read() -> None:

@@ -152,7 +152,12 @@ class Spec(Section):
 
     @property
     def processes_per_node(self) -> int:
-        """Ranks on each node: what distribution says, else one for each GPU, else one."""
+        """Ranks on each node: what distribution says, else one for each GPU, else one.
+
+        The tasks of a TensorFlow cluster are dealt out evenly; of a range of nodes the larger number counts.
+        """
+        if isinstance(self.distribution, TensorflowDistribution):
+            return len(self.distribution.tasks) // self.resources.nodes.max
         gpus = self.resources.gpu.count if self.resources.gpu else 1
         return getattr(self.distribution, "processes_per_node", 1) or gpus
 

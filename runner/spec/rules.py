@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import ValidationError
+
 from runner.document import Document
 from runner.errors import Fault
 from runner.placeholders import Reference
+from runner.spec.sections import Resources, TensorflowDistribution
 
 _BESIDE_IMAGE = ("base", "python", "apt", "pip", "conda", "dockerfile", "build_secrets")
 _BESIDE_DOCKERFILE = ("base", "python", "apt", "pip", "conda")
@@ -19,7 +22,7 @@ def check(document: Document) -> tuple[Fault, ...]:
     """Every contradiction between keys, each at the line to change."""
     if not isinstance(document.data, dict):
         return ()
-    rules = (_command, _environment, _metrics, _release, _variables)
+    rules = (_command, _environment, _cluster, _metrics, _release, _variables)
     return tuple(fault for rule in rules for fault in rule(document))
 
 
@@ -49,6 +52,33 @@ def _environment(document: Document) -> Iterator[Fault]:
                 yield document.fault(
                     f"environment.{other}", f"stands beside {way}", expected=f"{way} or {other}, not both"
                 )
+
+
+def _cluster(document: Document) -> Iterator[Fault]:
+    """The tasks of a TensorFlow cluster: as many on each node, and somebody who uses the parameter servers."""
+    section, nodes = _section(document).get("distribution"), _section(document, "resources").get("nodes", 1)
+    try:
+        cluster = TensorflowDistribution.model_validate(
+            {"type": section} if isinstance(section, str) else section
+        )
+        count = Resources.model_validate({"nodes": nodes}).nodes.max
+    except ValidationError:  # of another type, or with faults of its own
+        return
+    if cluster.parameter_servers and not cluster.chief:
+        yield document.fault(
+            "distribution.parameter_servers",
+            "nobody coordinates them",
+            expected="chief: true beside it, the task that runs the training",
+        )
+        return  # which changes the number of tasks
+    tasks = len(cluster.tasks)
+    if tasks % count:
+        fitting = [str(number) for number in range(1, tasks + 1) if tasks % number == 0]
+        yield document.fault(
+            "resources.nodes",
+            f"{tasks} task{'' if tasks == 1 else 's'} of distribution cannot be dealt evenly to {count} nodes",
+            expected=f"{', '.join(fitting[:-1])} or {fitting[-1]} nodes" if fitting[1:] else "1 node",
+        )
 
 
 def _metrics(document: Document) -> Iterator[Fault]:
