@@ -41,12 +41,15 @@ def seal(
         return Manifest.from_json(record.store.read(key))
     except NotFound:
         record.move(State.COLLECTING, reason="")
-    nodes = range(plan.gang.nodes)
+    known = record.reservation()
+    count = len(known.slots) if known is not None else plan.gang.nodes
+    hosts.limit(count)
+    nodes = range(count)
     here = Reservation(slots=tuple(Slot(node_rank=n, host="", address="127.0.0.1", gpus=()) for n in nodes))
-    idle = {n: replace(job, processes=(), datasets=(), log_keys={}) for n, job in told(here).items()}
+    idle = {n: replace(job, datasets=()) for n, job in told(here).items()}
     sealed = hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S, interrupts=interrupts)
     manifest = collect.manifest(sealed)
-    record.change(warnings=collect.warnings(sealed))
+    record.warn(collect.warnings(sealed))
     record.store.write(key, manifest.to_json())
     return manifest
 

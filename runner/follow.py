@@ -84,7 +84,7 @@ class Streams:
         if not run.attempts or last:
             yield from _lines(None, self._build.read(last=last))
         for attempt in range(1, run.attempt + 1):
-            for rank in range(run.world_size):
+            for rank in range(run.world_size + run.launchers):
                 key = runs.log_key(self._id, attempt=attempt, rank=rank)
                 tail = self._ranks.setdefault((attempt, rank), Tail(self._store, key))
                 yield from _lines(rank, tail.read(last=last))

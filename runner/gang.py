@@ -5,18 +5,26 @@ from __future__ import annotations
 import queue
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from runner import errors
+from runner import blame, errors
+from runner.blame import Failure
+from runner.switchboard import EVENTS, Switchboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from runner.agreement import Agreement
     from runner.host.channel import Channel, Event
     from runner.host.job import Job
+    from runner.launch import Process
     from runner.plan import Limits
 
 POLL_S = 0.1
+# For so long hosts may look at what their silent ranks do.
+STACKS_WITHIN_S = 30.0
+# Daemons and launchers that do not end are ended by their host; after this nobody waits for them.
+REST_WITHIN_S = 10.0
 
 
 class Interrupts(Protocol):
@@ -35,6 +43,8 @@ class Outcome:
     code: int = 0
     signal: str = ""
     failed_rank: int | None = None
+    failed_node: int | None = None
+    failed_task: str = ""
     cause: str = ""
     last_lines: tuple[str, ...] = ()
 
@@ -42,7 +52,9 @@ class Outcome:
 class Gang:
     """Drives the hosts of one attempt; events come from `inbox` as `(node_rank, event)`.
 
-    `ranks` are those whose end the attempt waits for, by node; daemons are not among them.
+    The attempt lasts until all awaited `processes` ended; then daemons and launchers are ended. `names` are those by
+    which launchers call nodes. With `least_nodes` it goes on when other nodes than the first are lost, as long as so
+    many are left. `agreement` compares the ranks' weights, `divergence` is what follows when they differ.
     """
 
     def __init__(
@@ -50,18 +62,34 @@ class Gang:
         channels: Mapping[int, Channel],
         inbox: queue.Queue[tuple[int, Event]],
         *,
-        ranks: Mapping[int, frozenset[int]],
+        processes: tuple[Process, ...],
         limits: Limits,
         interrupts: Interrupts,
+        names: Mapping[str, int] | None = None,
+        least_nodes: int | None = None,
+        agreement: Agreement | None = None,
+        divergence: Literal["fail", "warn", "ignore"] = "ignore",
     ) -> None:
         self._channels, self._inbox = channels, inbox
         self._limits, self._interrupts = limits, interrupts
+        self._processes = {process.rank: process for process in processes}
+        self._switchboard = Switchboard(channels, names=names or {})
+        self._least_nodes = least_nodes or len(channels)
+        self._agreement, self._divergence = agreement, divergence
+        self.warnings: list[str] = []
         self._fetched: set[int] = set()
         self._started_at_s: dict[int, float] = {}
         self._refused: set[int] = set()
         self._going = False
         self._lost: set[int] = set()
-        self._left = {node: set(mine) for node, mine in ranks.items()}
+        self._left: dict[int, set[int]] = {node: set() for node in channels}
+        self._rest: dict[int, set[int]] = {node: set() for node in channels}
+        for process in processes:
+            (self._left if process.awaited else self._rest)[process.node_rank].add(process.rank)
+        self._failures: list[Failure] = []
+        self._finish_by_s: float | None = None
+        self._stacks_by_s: float | None = None
+        self._stacks: set[int] = set()
         self._adopted: set[int] = set()
         self._starting = False
         self._silent_s: dict[int, float] = {}
@@ -97,14 +125,18 @@ class Gang:
                 on_started()
             self._check_limits()
             self._check_interrupts()
+            self._check_end()
         if self._error is not None:
             raise self._error
-        return self._outcome or Outcome(kind="succeeded")
+        return self._judged() or Outcome(kind="succeeded")
 
     def _take(self, *, timeout_s: float) -> None:
         try:
             node, event = self._inbox.get(timeout=timeout_s)
         except queue.Empty:
+            return
+        if event["event"] in EVENTS:
+            self._switchboard.pass_on(node, event, again=not self._starting)
             return
         handler = getattr(self, f"_on_{event['event']}", None)
         if handler is not None:
@@ -113,9 +145,38 @@ class Gang:
     def _ended(self) -> bool:
         if not self._going and (self._error is not None or self._outcome is not None):
             return True
-        # Once told to go, a host starts its ranks and tells how each ended, unless it refuses or dies.
-        waiting = set(self._channels) - self._lost - self._refused
-        return all(not self._left[node] for node in waiting)
+        if self._finish_by_s is None:
+            return False
+        left = [node for node in self._there() if self._rest[node]]
+        return not left or time.monotonic() > self._finish_by_s
+
+    def _there(self) -> set[int]:
+        """Once told to go, a host starts its ranks and tells how each ended, unless it refuses or dies."""
+        return set(self._channels) - self._lost - self._refused
+
+    def _check_end(self) -> None:
+        """Where all ranks ended that the attempt waits for: end the daemons and the launchers, on every node."""
+        if self._finish_by_s is None and all(not self._left[node] for node in self._there()):
+            self._finish_by_s = time.monotonic() + self._limits.grace_s + REST_WITHIN_S
+            if any(self._rest.values()):
+                self._tell("finish", grace_s=self._limits.grace_s)
+
+    def _judged(self) -> Outcome | None:
+        """The outcome, with the rank that failed for a reason of its own where several did."""
+        if self._outcome is None or self._outcome.kind != "failed" or not self._failures:
+            return self._outcome
+        first = blame.first(self._failures)
+        process = self._processes.get(first.rank)
+        return Outcome(
+            kind="failed",
+            code=first.code,
+            signal=first.signal,
+            failed_rank=first.rank if first.kind == "rank" else None,
+            failed_node=process.node_rank if process is not None and len(self._channels) > 1 else None,
+            failed_task=process.task if process is not None else "",
+            cause=first.cause,
+            last_lines=first.last_lines,
+        )
 
     # Events
 
@@ -138,18 +199,41 @@ class Gang:
         self._silent_s[node] = event["silent_s"]
 
     def _on_exited(self, node: int, event: Event) -> None:
-        self._left[node].discard(event["rank"])
-        if event["code"] != 0:
-            self._fail(
-                Outcome(
-                    kind="failed",
-                    code=event["code"],
-                    signal=event["signal"],
-                    failed_rank=event["rank"],
-                    cause=event["cause"],
-                    last_lines=tuple(event["last_lines"]),
-                )
-            )
+        rank = event["rank"]
+        self._left[node].discard(rank)
+        self._rest[node].discard(rank)
+        if event["code"] == 0 or self._finish_by_s is not None:
+            return
+        kind = self._processes[rank].kind if rank in self._processes else "direct"
+        failure = Failure(
+            rank=rank,
+            kind="launcher" if kind == "launcher" else "rank",
+            at_s=event["at_s"],
+            code=event["code"],
+            signal=event["signal"],
+            cause=event["cause"],
+            last_lines=tuple(event["last_lines"]),
+            told_to_stop=event["stopped"],
+        )
+        self._failures.append(failure)
+        self._fail(Outcome(kind="failed", code=failure.code, signal=failure.signal))
+
+    def _on_stacks(self, node: int, _: Event) -> None:
+        self._stacks.add(node)
+
+    def _on_weights(self, _: int, event: Event) -> None:
+        """What a rank's weights are like; where ranks differ, `distribution.divergence` says what follows."""
+        found = self._agreement.add(event["rank"], event["report"]) if self._agreement is not None else None
+        if found is None:
+            return
+        if self._divergence == "fail":
+            self._fail(Outcome(kind="failed", code=1, cause=found.message))
+        else:
+            self.warnings.append(found.message)
+
+    def _on_shared(self, _: int, event: Event) -> None:
+        """Two ranks of a node wrote one file."""
+        self.warnings.append(event["message"])
 
     def _on_error(self, node: int, event: Event) -> None:
         self._refused.add(node)
@@ -160,11 +244,18 @@ class Gang:
 
     def _on_lost(self, node: int, _: Event) -> None:
         self._lost.add(node)
+        if self._can_do_without(node):
+            self.warnings.append(f"node {node} was lost; the others went on without it")
+            return
         self._fail(
             Outcome(
                 kind="lost", code=errors.EngineError.exit_code, cause=f"the host process of node {node} died"
             )
         )
+
+    def _can_do_without(self, node: int) -> bool:
+        """An elastic gang meets at its first node."""
+        return node != 0 and self._going and len(self._channels) - len(self._lost) >= self._least_nodes
 
     # Ends
 
@@ -178,10 +269,16 @@ class Gang:
             )
         # A host whose ranks have ended is silent for no time.
         silent_s = min((s for node, s in self._silent_s.items() if self._left[node]), default=0.0)
-        if silence_s is not None and silent_s > silence_s:
-            self._fail(
-                Outcome(kind="timeout", code=75, cause=f"timeout.silence: no output for {silent_s:.0f} s")
-            )
+        if silence_s is not None and silent_s > silence_s and self._have_stacks():
+            cause = f"timeout.silence: no output for {silent_s:.0f} s; what each rank was doing is in its logs: stacks/"
+            self._fail(Outcome(kind="timeout", code=75, cause=cause))
+
+    def _have_stacks(self) -> bool:
+        """Whether every host looked what its silent ranks do, as far as they can be waited for."""
+        if self._stacks_by_s is None:
+            self._stacks_by_s = time.monotonic() + STACKS_WITHIN_S
+            self._tell("stacks")
+        return self._there() <= self._stacks or time.monotonic() > self._stacks_by_s
 
     def _check_interrupts(self) -> None:
         how = self._interrupts.how
@@ -210,5 +307,8 @@ class Gang:
             self._stop(grace_s=self._limits.grace_s)
 
     def _stop(self, *, grace_s: float) -> None:
+        self._tell("stop", grace_s=grace_s)
+
+    def _tell(self, op: str, **fields: object) -> None:
         for channel in self._channels.values():
-            channel.send("stop", grace_s=grace_s)
+            channel.send(op, **fields)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runner.host.job import Job
 
 POLL_S = 0.5
+PORTS_WITHIN_S = 60.0
 
 
 class Hosts:
@@ -46,6 +47,29 @@ class Hosts:
                 continue
             folder = scratch(self._home, self._id, node)
             self.channels[node] = self._engine.open(node, self.inbox, scratch=folder)
+
+    def limit(self, nodes: int) -> None:
+        """An elastic gang got only so many nodes: the hosts of the others end. Safe to repeat."""
+        self._nodes = nodes
+        for node in [node for node in self.channels if node >= nodes]:
+            self.channels.pop(node).close()
+
+    def ports(self, count: int) -> dict[int, tuple[int, ...]]:
+        """So many free ports of every node, held for it from now on. Raises EngineError where a host does not answer."""
+        for channel in self.channels.values():
+            channel.send("ports", count=count)
+        found: dict[int, tuple[int, ...]] = {}
+        deadline_s = time.monotonic() + PORTS_WITHIN_S
+        while len(found) < len(self.channels):
+            try:
+                node, event = self.inbox.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            except queue.Empty:
+                raise EngineError("a host does not answer", tip=f"pushtrain show {self._id}") from None
+            if event["event"] == "ports":
+                found[node] = tuple(event["ports"])
+            elif event["event"] == "lost" and node in self.channels:
+                raise EngineError(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")
+        return found
 
     def drop(self) -> None:
         """End the hosts and what they run, at once."""

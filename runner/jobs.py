@@ -21,11 +21,49 @@ if TYPE_CHECKING:
     from runner.place import Slot
     from runner.plan import Plan
 
+# A node in containers has a network of its own, in which all ports are free.
+CONTAINER_PORT = 23_000
+LOOPBACK = "127.0.0.1"
+
+
+def addressed(plan: Plan, reservation: Reservation, *, containers: bool) -> Reservation:
+    """The reservation with the addresses by which its nodes reach each other, and in containers with their ports.
+
+    Addresses sort as the nodes do: torchrun numbers nodes by the order of their addresses. On one machine without
+    containers each node has an address of the loopback network.
+    """
+    several = len(reservation.slots) > 1
+    if containers:
+        ports = tuple(range(CONTAINER_PORT, CONTAINER_PORT + ports_per_node(plan)))
+        slots = (replace(slot, ports=ports) for slot in reservation.slots)
+        names = reservation.hostnames
+        named = (replace(slot, address=name) if several else slot for slot, name in zip(slots, names, strict=True))
+        return Reservation(slots=tuple(named), interface="eth0" if several else "lo")
+    if not several or any(slot.address != LOOPBACK for slot in reservation.slots):
+        return reservation
+    slots = (replace(slot, address=_loopback(slot.node_rank)) for slot in reservation.slots)
+    return Reservation(slots=tuple(slots), interface="lo")
+
+
+def ports_per_node(plan: Plan) -> int:
+    """One for each process, and one more for what they meet at."""
+    return plan.gang.processes_per_node + 1
+
+
+def _loopback(node: int) -> str:
+    return f"127.0.{100 + node // 100}.{100 + node % 100}"
+
+
+def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
+    """Every process of the gang. `reservation` is one that `addressed` returned."""
+    return LAUNCHERS[plan.distribution.type](plan, reservation)
+
 
 def jobs(
     plan: Plan,
     reservation: Reservation,
     *,
+    processes: tuple[Process, ...],
     run_id: str,
     attempt: int,
     resume: bool,
@@ -36,11 +74,9 @@ def jobs(
     secrets: Mapping[str, str],
 ) -> dict[int, Job]:
     """One job per node."""
-    hostnames = tuple(f"node-{slot.node_rank}" for slot in reservation.slots)
-    networked = image is not None and len(hostnames) > 1
-    if networked:
-        reservation = _named(reservation, hostnames)
-    processes = LAUNCHERS[plan.distribution](plan, reservation)
+    names = reservation.hostnames
+    networked = image is not None and len(names) > 1
+    world_size = len(names) * plan.gang.processes_per_node
 
     def job(slot: Slot, mine: tuple[Process, ...]) -> Job:
         node = slot.node_rank
@@ -49,7 +85,7 @@ def jobs(
             mark=mark(run_id, node, attempt=attempt),
             attempt=attempt,
             node_rank=node,
-            hostnames=hostnames,
+            hostnames=names,
             store=store,
             cache=str(home / "cache"),
             scratch=str(scratch(home, run_id, node)),
@@ -71,19 +107,17 @@ def jobs(
             log_keys={str(p.rank): runs.log_key(run_id, attempt=attempt, rank=p.rank) for p in mine},
             metrics_key=runs.metrics_key(run_id) if node == 0 else None,
             live_prefix=live_prefix(run_id, node),
+            chief_prefix=live_prefix(run_id, 0),
             isolated=plan.isolated,
+            world_size=world_size,
+            per_rank=plan.folders.per_rank and world_size > 1,
+            divergence=plan.distribution.divergence if world_size > 1 else "ignore",
         )
 
     return {
         slot.node_rank: job(slot, tuple(p for p in processes if p.node_rank == slot.node_rank))
         for slot in reservation.slots
     }
-
-
-def _named(reservation: Reservation, hostnames: tuple[str, ...]) -> Reservation:
-    """Containers reach each other by name on the run's own network."""
-    named = (replace(slot, address=name) for slot, name in zip(reservation.slots, hostnames, strict=True))
-    return Reservation(slots=tuple(named))
 
 
 def _limits(plan: Plan) -> ContainerLimits:

@@ -95,10 +95,11 @@ def fetch(store: Store, prefix: str, path: str, destination: Path) -> None:
     _bring(store, prefix, read_document(store, prefix), path, destination)
 
 
-def restore(store: Store, prefix: str, destination: Path) -> None:
+def restore(store: Store, prefix: str, destination: Path, *, below: str = "") -> None:
     """Brings everything that the store has back into a folder, as after a machine died; safe to repeat.
 
-    What is there already under the same names is replaced. Raises StoreError.
+    What is there already under the same names is replaced. With `below` only what lies in that folder. Raises
+    StoreError.
     """
     document = read_document(store, prefix)
     live = () if document.sealed else (key.removeprefix(prefix) for key in store.keys(prefix))
@@ -107,7 +108,8 @@ def restore(store: Store, prefix: str, destination: Path) -> None:
         with suppress(NotFound):  # dropped by the run since it was listed
             _bring(store, prefix, document, path, destination / path)
 
-    at_once(bring, {*document.entries, *live})
+    paths = {*document.entries, *live}
+    at_once(bring, {path for path in paths if not below or path.startswith(f"{below.rstrip('/')}/")})
 
 
 def at_once(work: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:

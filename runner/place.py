@@ -68,6 +68,12 @@ class Reservation:
     slots: tuple[Slot, ...]
     interface: str = "lo"
 
+    @property
+    def hostnames(self) -> tuple[str, ...]:
+        """What the nodes are called: `node-0`, `node-1`, …, of equal length so that they sort."""
+        digits = len(str(len(self.slots) - 1))
+        return tuple(f"node-{slot.node_rank:0{digits}d}" for slot in self.slots)
+
     def to_json(self) -> dict[str, object]:
         """Return what `from_json` reads, made of what JSON has."""
         return asdict(self)

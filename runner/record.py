@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner import causes, runs
+from runner import causes, metrics, runs
 from runner.errors import NotFound, StoreError
+from runner.place import Reservation
 from runner.runs import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runner.errors import PushtrainError
     from runner.gang import Outcome
     from runner.runs import Run
@@ -62,12 +66,44 @@ class Record:
                 exit_code=outcome.code,
                 signal=outcome.signal,
                 failed_rank=outcome.failed_rank,
+                failed_node=outcome.failed_node,
+                failed_task=outcome.failed_task,
                 cause=cause,
                 last_lines=outcome.last_lines,
             )
             return msgspec.structs.replace(run, attempts=(*run.attempts[:-1], last))
 
         runs.update(self.store, self.id, ended)
+
+    def note_steps_lost(self) -> None:
+        """Write down how many steps the last attempt did again, where its metrics tell. Safe to repeat."""
+        attempts = self.load().attempts
+        if len(attempts) < 2:
+            return
+        points = metrics.decode(self.store.tail(runs.metrics_key(self.id), offset=0))
+        lost = metrics.steps_again(points, since_s=attempts[-1].started_at_s)
+        before = msgspec.structs.replace(attempts[-2], steps_lost=lost)
+        self.change(attempts=(*attempts[:-2], before, attempts[-1]))
+
+    def warn(self, sentences: Sequence[str]) -> None:
+        """Add what whoever asked for the run should know of it; what was said before is not said again."""
+        run = self.load()
+        new = tuple(each for each in dict.fromkeys(sentences) if each not in run.warnings)
+        if new:
+            self.change(warnings=(*run.warnings, *new))
+
+    def keep_reservation(self, reservation: Reservation) -> None:
+        """Keep where the attempt runs: a supervisor that takes over reads it."""
+        text = json.dumps(reservation.to_json(), sort_keys=True)
+        self.store.write(runs.key(self.id, "reservation.json"), text.encode())
+
+    def reservation(self) -> Reservation | None:
+        """Where the last attempt runs or ran; None before the first."""
+        try:
+            text = self.store.read(runs.key(self.id, "reservation.json"))
+        except NotFound:
+            return None
+        return Reservation.from_json(json.loads(text))
 
     def has_results(self) -> bool:
         """Whether ending the run now could lose something: it trained, and what it wrote is not sealed or published."""

@@ -63,7 +63,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One start of the gang; `outcome` is that of `gang.Outcome.kind`, empty while it runs.
 
-    `failed_rank` is the rank that failed first, `signal` the name of the signal that ended it.
+    `failed_rank` is the rank that failed first, on `failed_node` and as `failed_task` (`worker 1`), `signal` the name
+    of the signal that ended it. `steps_lost` are those that the next attempt did again.
     """
 
     number: int
@@ -75,6 +76,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     failed_rank: int | None = None
     cause: str = ""
     last_lines: tuple[str, ...] = ()
+    failed_node: int | None = None
+    failed_task: str = ""
+    world_size: int | None = None
+    steps_lost: int | None = None
 
 
 class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,7 +92,8 @@ class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`run.json`: what a run is, where it stands and how it ended.
 
-    `isolated` is a fork's run: nothing is compared with it. `group` holds runs that go one after the other.
+    `isolated` is a fork's run: nothing is compared with it. `group` holds runs that go one after the other. `launchers`
+    are numbered after the ranks: so many more streams of output there are.
     """
 
     id: str
@@ -104,6 +110,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     dirty: bool = False
     inputs: dict[str, str | int | float | bool] = {}
     world_size: int = 1
+    launchers: int = 0
     stages: tuple[Stage, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     supervisor: Supervisor | None = None
@@ -292,8 +299,15 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:REASON_CHARACTERS]
 
 
+def stream_name(run: Run, rank: int) -> str:
+    """What the stream of that number is: `rank 3`, or `launcher` with its node where there are several."""
+    if rank < run.world_size:
+        return f"rank {rank}"
+    return f"launcher {rank - run.world_size}" if run.launchers > 1 else "launcher"
+
+
 def log_key(run_id: str, *, attempt: int, rank: int) -> str:
-    """The stream of one rank's output in one attempt."""
+    """The stream of one rank's (or launcher's) output in one attempt."""
     return key(run_id, f"logs/attempt-{attempt}/rank-{rank}.log")
 
 

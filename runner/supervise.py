@@ -12,10 +12,12 @@ import os
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner import causes, engines, finish, jobs, plan, preparation, removal, runs, source
+from runner import causes, engines, finish, jobs, launch, plan, preparation, removal, runs, source
+from runner.agreement import Agreement
 from runner.engines.machine import LEASE_S
 from runner.errors import Cancelled, EngineError, PushtrainError, StoreError, TimedOut, TrainingFailed
 from runner.gang import Gang, Outcome
@@ -29,6 +31,7 @@ from runner.turns import Ticket, Turn
 
 if TYPE_CHECKING:
     from runner.host.job import Job
+    from runner.launch import Process
     from runner.place import Reservation
     from runner.preparation import Prepared
     from runner.runs import Run
@@ -88,7 +91,7 @@ class Supervision:
             self._record,
             self._plan,
             self._hosts,
-            told=lambda here: self._jobs(here, None, attempt=max(2, self._record.load().attempt)),
+            told=lambda here: self._told(here, None, (), attempt=max(2, self._record.load().attempt)),
             interrupts=self._watch,
         )
         if cancelled is not None:
@@ -112,6 +115,7 @@ class Supervision:
                 dirty=asked.dirty,
                 inputs=dict(self._plan.inputs),
                 world_size=gang.nodes * gang.processes_per_node,
+                launchers=launch.launchers(self._plan),
                 model=self._plan.release.model if self._plan.release else None,
                 isolated=self._plan.isolated,
                 group=self._plan.group,
@@ -133,6 +137,7 @@ class Supervision:
         while outcome is None or self._again(outcome):
             outcome = self._attempt()
             self._record.note_end(outcome, why=self._watch.why)
+            self._record.note_steps_lost()
 
     def _recorded(self) -> Outcome | None:
         """How the last attempt ended, where an earlier supervisor wrote that down and then died."""
@@ -146,12 +151,16 @@ class Supervision:
         """Follow the gang that an earlier supervisor started, where all of it still lives."""
         if self._record.state is not State.RUNNING:
             return None
-        if self._hosts.adopt():
-            gang = self._gang()
+        reservation = self._record.reservation()
+        if reservation is not None:
+            self._hosts.limit(len(reservation.slots))
+        if reservation is not None and self._hosts.adopt():
+            gang = self._gang(reservation)
             if gang.adopt():
                 self._record.say(f"attempt {self._record.load().attempt} still runs: following it")
                 outcome = gang.follow(lambda: None)
                 self._record.note_end(outcome, why=self._watch.why)
+                self._record.warn(gang.warnings)
                 return outcome
         self._hosts.drop()
         return None
@@ -165,15 +174,18 @@ class Supervision:
             self._waits_since_s = None
             self._await_turn()
             reservation = self._reserve()
-        self._hosts.open()
+        reservation = self._meet(reservation, prepared)
         run = self._record.load()
         number = run.attempt + 1
-        attempt = Attempt(number=number, started_at_s=time.time())
+        ranks = len(reservation.slots) * self._plan.gang.processes_per_node
+        attempt = Attempt(number=number, started_at_s=time.time(), world_size=ranks)
         self._record.move(State.RUNNING, attempts=(*run.attempts, attempt), reason="")
-        gang = self._gang()
+        gang = self._gang(reservation)
         gang.start(self._jobs(reservation, prepared, attempt=number))
         try:
-            return gang.follow(lambda: self._record.say(f"attempt {number}: all ranks started"))
+            outcome = gang.follow(lambda: self._record.say(f"attempt {number}: all ranks started"))
+            self._record.warn(gang.warnings)
+            return outcome
         except StoreError:
             raise  # Not the training's fault: the attempt is lost, the run goes on when it is resumed.
         except PushtrainError as error:
@@ -253,18 +265,48 @@ class Supervision:
             )
         time.sleep(WAIT_S)
 
-    def _gang(self) -> Gang:
-        per_node = self._plan.gang.processes_per_node
-        ranks = {n: frozenset(range(n * per_node, (n + 1) * per_node)) for n in range(self._plan.gang.nodes)}
-        hosts = self._hosts
+    def _meet(self, reservation: Reservation, prepared: Prepared) -> Reservation:
+        """Open the hosts and agree on addresses and ports; a supervisor that takes over reads them."""
+        plan, count = self._plan, jobs.ports_per_node(self._plan)
+        self._hosts.limit(len(reservation.slots))
+        self._hosts.open()
+        reservation = jobs.addressed(plan, reservation, containers=prepared.image is not None)
+        if prepared.image is None and len(reservation.slots) * plan.gang.processes_per_node > 1:
+            ports = self._hosts.ports(count)
+            slots = tuple(replace(slot, ports=ports[slot.node_rank]) for slot in reservation.slots)
+            reservation = replace(reservation, slots=slots)
+        self._record.keep_reservation(reservation)
+        return reservation
+
+    def _gang(self, reservation: Reservation) -> Gang:
+        plan, hosts = self._plan, self._hosts
         return Gang(
-            hosts.channels, hosts.inbox, ranks=ranks, limits=self._plan.limits, interrupts=self._watch
+            hosts.channels,
+            hosts.inbox,
+            processes=jobs.processes(plan, reservation),
+            limits=plan.limits,
+            interrupts=self._watch,
+            names={name: node for node, name in enumerate(reservation.hostnames)},
+            least_nodes=plan.distribution.min_nodes if plan.distribution.elastic else None,
+            agreement=Agreement(world_size=len(reservation.slots) * plan.gang.processes_per_node),
+            divergence=plan.distribution.divergence,
         )
 
-    def _jobs(self, reservation: Reservation, prepared: Prepared | None, *, attempt: int) -> dict[int, Job]:
+    def _jobs(self, reservation: Reservation, prepared: Prepared, *, attempt: int) -> dict[int, Job]:
+        return self._told(reservation, prepared, jobs.processes(self._plan, reservation), attempt=attempt)
+
+    def _told(
+        self,
+        reservation: Reservation,
+        prepared: Prepared | None,
+        processes: tuple[Process, ...],
+        *,
+        attempt: int,
+    ) -> dict[int, Job]:
         return jobs.jobs(
             self._plan,
             reservation,
+            processes=processes,
             run_id=self._id,
             attempt=attempt,
             resume=attempt > 1,

@@ -122,7 +122,9 @@ def logs(asked: argparse.Namespace) -> int:
             and (event.rank is None) == asked.build
             and asked.rank in (None, event.rank)
         ):
-            prefix = f"[rank {event.rank}] " if found.world_size > 1 and not asked.build else ""
+            prefix = ""
+            if found.world_size > 1 and event.rank is not None:
+                prefix = f"[{runs.stream_name(found, event.rank)}] "
             for line in event.lines:
                 print(prefix + line, flush=True)
     return found.exit_code or 0
@@ -135,7 +137,8 @@ def _print_logs(store: Store, found: Run, *, rank: int | None, build: bool) -> i
     if build:
         sys.stdout.buffer.write(store.tail(runs.build_log_key(found.id), offset=0))
         return 0
-    if rank is not None and not 0 <= rank < found.world_size:
+    last = found.world_size + found.launchers - 1
+    if rank is not None and not 0 <= rank <= last:
         raise UsageError(f"there is no rank {rank}", tip=f"the run has ranks 0 to {found.world_size - 1}")
     if not found.attempts:
         print(
@@ -143,10 +146,10 @@ def _print_logs(store: Store, found: Run, *, rank: int | None, build: bool) -> i
             file=sys.stderr,
         )
     for attempt in range(1, found.attempt + 1):
-        for each in range(found.world_size) if rank is None else (rank,):
+        for each in range(last + 1) if rank is None else (rank,):
             data = store.tail(runs.log_key(found.id, attempt=attempt, rank=each), offset=0)
             if found.attempt > 1 or (found.world_size > 1 and rank is None):
-                print(f"--- attempt {attempt}, rank {each}", flush=True)
+                print(f"--- attempt {attempt}, {runs.stream_name(found, each)}", flush=True)
             sys.stdout.buffer.write(data)
             sys.stdout.flush()
     return 0

@@ -58,12 +58,40 @@ class Job:
     log_keys: Mapping[str, str]
     metrics_key: str | None
     live_prefix: str
+    chief_prefix: str = ""
     isolated: bool = False
+    world_size: int = 1
+    per_rank: bool = False
+    divergence: str = "ignore"
 
     @property
     def work(self) -> Path:
         """The folder in which the ranks of this node run."""
         return Path(self.scratch) / "work"
+
+    @property
+    def is_gang(self) -> bool:
+        """Whether there are several ranks, or a launcher."""
+        return self.world_size > 1 or any(process.kind != "direct" for process in self.processes)
+
+    @property
+    def gang_folder(self) -> Path:
+        """Where this host and the processes of its node meet: on this host, see `gang_place`."""
+        return Path(self.scratch) / "gang"
+
+    @property
+    def gang_place(self) -> Path:
+        """The same folder as the processes see it."""
+        return self.gang_folder if self.image is None else IN_CONTAINER
+
+    @property
+    def brought(self) -> Path:
+        """Where the checkpoints of node 0 are brought for an attempt that goes on from them."""
+        return self.gang_folder / BROUGHT
+
+    def prefixed(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        """The command as it is started in a gang."""
+        return ("/bin/sh", str(self.gang_place / "bin" / "pushtrain-start"), *argv) if self.is_gang else argv
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the pipe."""
@@ -83,6 +111,9 @@ class Job:
             }
         )
 
+
+IN_CONTAINER = Path("/pushtrain")
+BROUGHT = "resume"
 
 # What a program needs of its machine; everything else of the caller's environment stays outside the run.
 _MACHINE = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -105,17 +136,22 @@ def rank_environment(
 
     `env:` of train.yml comes last, so that it may set anything, and may refer to all that comes before it.
     """
+    outputs = work / job.outputs
     told = {
         "PYTHONUNBUFFERED": "1",
         "PUSHTRAIN_MARK": job.mark,
-        "PUSHTRAIN_OUTPUTS": str(work / job.outputs),
+        "PUSHTRAIN_OUTPUTS": str(outputs / f"rank-{process.rank}" if job.per_rank else outputs),
         "PUSHTRAIN_LOGS": str(work / job.logs),
         **job.facts,
         **{dataset_variable(name): path for name, path in datasets.items()},
         **job.secrets,
         **process.env,
     }
-    if job.resume and job.checkpoints and any_file(job.work / job.checkpoints):
+    if job.is_gang:
+        told |= {"PUSHTRAIN_GANG": str(job.gang_place), "PUSHTRAIN_DIVERGENCE": job.divergence}
+    if job.resume and job.checkpoints and any_file(job.brought / job.checkpoints):
+        told["PUSHTRAIN_RESUME_FROM"] = str(job.gang_place / BROUGHT / job.checkpoints)
+    elif job.resume and job.checkpoints and any_file(job.work / job.checkpoints):
         told["PUSHTRAIN_RESUME_FROM"] = str(work / job.checkpoints)
     own = {
         name: "".join(text if kind == "text" else told[text] for kind, text in pieces)

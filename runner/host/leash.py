@@ -8,9 +8,12 @@ environment, a label on its container), so that a process which left its group o
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,6 +38,13 @@ def marked_processes(mark: str) -> list[int]:
         if state != "Z" and any(line.startswith(wanted) for line in environment.split(b"\0")):
             found.append(int(entry.name))
     return found
+
+
+def shared_memory(mark: str) -> Path:
+    """The folder in memory that belongs to the node of that mark; short, since sockets lie in it."""
+    memory = Path("/dev/shm")  # noqa: S108  # where shared memory lies
+    name = f"pushtrain-{hashlib.sha256(mark.encode()).hexdigest()[:12]}"
+    return (memory if memory.is_dir() else Path(tempfile.gettempdir())) / name
 
 
 def end_processes(mark: str, *, grace_s: float) -> int:
@@ -69,6 +79,7 @@ def main(argv: list[str]) -> int:
 
         end_containers(mark, grace_s=grace_s)
     end_processes(mark, grace_s=grace_s)
+    shutil.rmtree(shared_memory(mark), ignore_errors=True)
     return 0
 
 

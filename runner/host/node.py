@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import StoreError
+from runner.host import gang_folder
+from runner.host.job import any_file
+from runner.host.launched import LaunchedRank
 from runner.host.output import Mask, OutputStream
 from runner.scan import is_within
 from runner.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from runner.host.job import Job
     from runner.host.ranks import Rank, Ranks
@@ -62,22 +65,50 @@ class Node:
             half.rename(job.work)
         for folder in (job.outputs, job.logs):
             (job.work / folder).mkdir(parents=True, exist_ok=True)
+        self._make_rank_folders()
+        if job.is_gang:
+            gang_folder.make(job)
+        if job.resume:
+            self._bring_checkpoints()
         for dataset in job.datasets:
             path = datasets.fetch(dataset, store=self._store, cache=Path(job.cache), progress=lambda _: None)
             self._datasets[dataset.name] = str(path)
         if job.image is not None:
             _give_away(job.work)
-        if job.network is not None and job.processes:
-            self._ranks = self._factory()
-            self._ranks.join()
+            if job.is_gang:
+                _give_away(job.gang_folder)
+        if job.processes:
+            self.ranks.join()
 
-    def start(self, process: Process) -> Rank:
-        """Start one rank and, with the first, the keeper of what the ranks write."""
+    @property
+    def ranks(self) -> Ranks:
+        """Where the processes of this node are started."""
         if self._ranks is None:
             self._ranks = self._factory()
-        if self._keeper is None:
-            self._keep()
-        return self._ranks.start(process, self.outputs[process.rank].feed)
+        return self._ranks
+
+    def listen(self, process: Process, *, on_begun: Callable[[], None]) -> LaunchedRank:
+        """Listen to a rank that a launcher is about to start."""
+        self._keep()
+        return LaunchedRank(
+            process,
+            self.job.gang_folder / "ranks" / str(process.rank),
+            self.outputs[process.rank].feed,
+            kill=self.ranks.signal,
+            on_begun=on_begun,
+        )
+
+    def start(self, process: Process) -> Rank:
+        """Start one rank or launcher and, with the first, the keeper of what the ranks write."""
+        self._keep()
+        return self.ranks.start(process, self.outputs[process.rank].feed)
+
+    def write_stacks(self, ranks: Mapping[int, int | None]) -> None:
+        """Write what each rank is doing to `stacks/rank-R.txt` in its logs, to be kept with them."""
+        folder = self.job.work / self.job.logs / "stacks"
+        folder.mkdir(parents=True, exist_ok=True)
+        for rank, text in self.ranks.stacks(ranks).items():
+            (folder / f"rank-{rank}.txt").write_text(text)
 
     def mirror_now(self) -> None:
         """Send outputs and metrics now. A store that does not answer is tried again by the next call."""
@@ -122,7 +153,32 @@ class Node:
 
         return LocalRanks(self.job, self._datasets)
 
+    def _bring_checkpoints(self) -> None:
+        """Rank 0's checkpoints as they were last stored: where it alone saves them, all ranks go on from them.
+
+        Beside the working folder, since that is the training's, which may have put links there. Where ranks save a
+        part each, this node's own parts are among them.
+        """
+        from runner import manifest
+
+        job = self.job
+        if job.node_rank == 0 or not job.checkpoints or not job.chief_prefix:
+            return
+        own = job.work / job.checkpoints
+        if is_within(own, job.work) and any_file(own):
+            shutil.copytree(own, job.brought / job.checkpoints, symlinks=True)
+        manifest.restore(self._store, job.chief_prefix, job.brought, below=job.checkpoints)
+
+    def _make_rank_folders(self) -> None:
+        if self.job.per_rank:
+            for process in self.job.processes:
+                if process.kind != "launcher":
+                    folder = self.job.work / self.job.outputs / f"rank-{process.rank}"
+                    folder.mkdir(parents=True, exist_ok=True)
+
     def _keep(self) -> None:
+        if self._keeper is not None:
+            return
         self._open_mirror()
         self._stopping.clear()
         self._keeper = threading.Thread(target=self._keep_on, daemon=True)

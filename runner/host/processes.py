@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 from runner.errors import EngineError
-from runner.host import orphans
+from runner.host import orphans, stacks
 from runner.host.job import machine_environment, rank_environment
-from runner.host.leash import marked_processes
+from runner.host.leash import marked_processes, shared_memory
+from runner.host.memory import MemoryWatch
 from runner.host.ranks import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from runner.host.job import Job
     from runner.launch import Process
@@ -47,8 +49,7 @@ class LocalRank:
 
     def signal(self, signum: int) -> None:
         """Signal the whole process group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signum)
+        _signal_group(self._child.pid, signum)
 
     def close(self) -> None:
         """Nothing to remove: `wait` ended the group, the factory ends what left it."""
@@ -77,6 +78,51 @@ def _pump(child: subprocess.Popen[bytes], reader: int, sink: Callable[[bytes], N
         os.close(end)
 
 
+class LocalCommand:
+    """What a launcher on another node has run here: a process group of its own."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+
+    def write(self, data: bytes) -> None:
+        """Give it input; nothing where it does not listen any more."""
+        assert self._child.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._child.stdin.write(data)
+            self._child.stdin.flush()
+
+    def close_stdin(self) -> None:
+        """Its input has ended."""
+        assert self._child.stdin is not None
+        with contextlib.suppress(OSError):
+            self._child.stdin.close()
+
+    def read_streams(self) -> Iterator[tuple[int, bytes]]:
+        """What it prints, as (1 or 2, data), until both streams ended."""
+        import selectors
+
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        with selectors.DefaultSelector() as selector, self._child.stdout, self._child.stderr:
+            selector.register(self._child.stdout, selectors.EVENT_READ, 1)
+            selector.register(self._child.stderr, selectors.EVENT_READ, 2)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    data = os.read(key.fd, OUTPUT_CHUNK_BYTES)
+                    if data:
+                        yield key.data, data
+                    else:
+                        selector.unregister(key.fileobj)
+
+    def wait(self) -> int:
+        """Block until it ended; its exit code as a shell has it."""
+        return Exit.of(self._child.wait()).code
+
+    def kill(self) -> None:
+        """End its process group."""
+        _signal_group(self._child.pid, signal.SIGKILL)
+
+
 class LocalRanks:
     """Starts ranks in the job's working folder, with the venv's programs found first."""
 
@@ -86,17 +132,20 @@ class LocalRanks:
         assert job.venv is not None
         self._job, self._datasets = job, datasets
         self._machine = machine_environment(os.environ, venv=Path(job.venv))
+        self._memory = MemoryWatch()
+        self._started: dict[int, int] = {}
+        if job.is_gang:
+            self._machine |= _open_mpi_folders(job)
 
     def start(self, process: Process, sink: Callable[[bytes], None]) -> LocalRank:
-        """Start one rank. Raises EngineError when its program cannot be started."""
+        """Start one rank or launcher. Raises EngineError when its program cannot be started."""
         job = self._job
         told = rank_environment(job, process, work=job.work, datasets=self._datasets)
-        environment = {**self._machine, **told}
         try:
             child = subprocess.Popen(
-                process.argv,
+                job.prefixed(process.argv),
                 cwd=job.work,
-                env=environment,
+                env={**self._machine, **told},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -107,10 +156,40 @@ class LocalRanks:
                 f"rank {process.rank} cannot be started: {error.strerror}: {process.argv[0]}",
                 tip="check `run` or `entrypoint` of train.yml",
             ) from error
+        self._started[process.rank] = child.pid
         return LocalRank(process, child, sink)
 
     def join(self) -> None:
         """Nothing to do: all nodes have this machine's network."""
+
+    def command(self, text: str) -> LocalCommand:
+        """Have a shell run `text` under the host name of this node. Raises EngineError."""
+        job = self._job
+        any_rank = job.processes[0]
+        told = rank_environment(job, any_rank, work=job.work, datasets=self._datasets)
+        argv = (*_named(job.hostnames[job.node_rank]), *job.prefixed(("/bin/sh", "-c", text)))
+        child = subprocess.Popen(
+            argv,
+            cwd=job.work,
+            env={**self._machine, **told},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        return LocalCommand(child)
+
+    def signal(self, pid: int, signum: int) -> None:
+        """Signal a process group."""
+        _signal_group(pid, signum)
+
+    def kernel_kills(self) -> int:
+        """How many processes the kernel ended for memory on this machine since this was made."""
+        return self._memory.kills()
+
+    def stacks(self, ranks: Mapping[int, int | None]) -> dict[int, str]:
+        """The stacks of every rank's Python processes."""
+        return {rank: stacks.dump((pid or self._started[rank],)) for rank, pid in ranks.items()}
 
     def close(self) -> None:
         """End what left its group: every process that carries this node's mark, or that came to us as an orphan."""
@@ -118,3 +197,26 @@ class LocalRanks:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         orphans.end()
+        shutil.rmtree(shared_memory(self._job.mark), ignore_errors=True)
+
+
+def _signal_group(pid: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signum)
+
+
+def _open_mpi_folders(job: Job) -> dict[str, str]:
+    """Where Open MPI keeps sockets and shared memory: one folder, which goes with the node, however that ends."""
+    folder = str(shared_memory(job.mark))
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return {"OMPI_MCA_orte_tmpdir_base": folder, "OMPI_MCA_btl_vader_backing_directory": folder}
+
+
+def _named(hostname: str) -> tuple[str, ...]:
+    """A host name of its own for a node of this machine.
+
+    Open MPI takes two daemons of one name for one node: their ranks crash in shared memory that they do not share, and
+    Horovod counts all of them as one node's.
+    """
+    own = ("--uts",) if os.geteuid() == 0 else ("--user", "--map-current-user", "--keep-caps", "--uts")
+    return ("unshare", *own, "/bin/sh", "-c", 'hostname "$0" && exec "$@"', hostname)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from runner.launch import Process
 
@@ -30,7 +30,7 @@ class Exit:
 
 
 class Rank(Protocol):
-    """A started rank."""
+    """A started process of the node: a rank, or a launcher."""
 
     process: Process
 
@@ -44,14 +44,45 @@ class Rank(Protocol):
         """Leave nothing of it behind: stray children, the container. Safe to repeat."""
 
 
+class Command(Protocol):
+    """A command that a launcher on another node has run here, as it would by ssh."""
+
+    def write(self, data: bytes) -> None:
+        """Give it input."""
+
+    def close_stdin(self) -> None:
+        """Its input has ended. Safe to repeat."""
+
+    def read_streams(self) -> Iterator[tuple[int, bytes]]:
+        """What it prints, as (1 or 2, data), until it ended."""
+
+    def wait(self) -> int:
+        """Block until it ended; its exit code."""
+
+    def kill(self) -> None:
+        """End it and what it started, at once. Safe to repeat."""
+
+
 class Ranks(Protocol):
-    """Starts the ranks of one node."""
+    """Starts the processes of one node."""
 
     def join(self) -> None:
         """Make the node known to the others of its gang, before any rank starts. Raises EngineError."""
 
     def start(self, process: Process, sink: Callable[[bytes], None]) -> Rank:
-        """Start one rank whose output goes to `sink`. Raises EngineError."""
+        """Start one process whose output goes to `sink`. Raises EngineError."""
+
+    def command(self, text: str) -> Command:
+        """Have a shell of this node run `text`. Raises EngineError."""
+
+    def signal(self, pid: int, signum: int) -> None:
+        """Signal a process group, by the id that this node's processes know it by. Safe when it ended already."""
+
+    def kernel_kills(self) -> int:
+        """How many processes the kernel ended for memory so far, here or on the whole machine."""
+
+    def stacks(self, ranks: Mapping[int, int | None]) -> dict[int, str]:
+        """What each rank is doing now, for people to read: the ranks by the pid of a launched one, None of others."""
 
     def close(self) -> None:
         """Remove what the ranks of the node shared, and what they left. Safe to repeat."""

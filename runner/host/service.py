@@ -1,12 +1,14 @@
 """The host process: does what the supervisor says, keeps what the ranks write, and ends them when nobody is left.
 
-Commands in: `fetch` (a Job), `go`, `stop` (grace_s), `kill`, `seal`, `bye`. Events out: `ready`, `fetched`, `started`,
-`exited` per rank, `sealed` with the manifest, `beat` once a second, `error` with its class, message and tip.
+Commands in: `ports` (count), `fetch` (a Job), `go`, `stop` (grace_s), `finish` (grace_s), `stacks`, `kill`, `seal`,
+`bye`, and what the agents of other nodes want (see calls.py). Events out: `ready`, `ports`, `fetched`, `started`,
+`exited` per rank, `stacks`, `sealed` with the manifest, `beat` once a second, `error` with its class, message and tip.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import queue
 import signal
@@ -18,15 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import EngineError, PushtrainError
 from runner.host import orphans
+from runner.host.launched import LaunchedRank
 from runner.host.line import Line
 from runner.host.node import Node
+from runner.host.ports import Ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from runner.host.calls import Exchange
     from runner.host.job import Job
-    from runner.host.ranks import Rank
+    from runner.host.ranks import Exit, Rank
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,8 @@ FLUSH_S = 0.1
 BEAT_S = 1.0
 LEASH_GRACE_S = 5.0
 LOST_GRACE_S = 30.0
+# A launcher whose ranks have all ended has nothing left to do; mpirun would sleep for its own grace after a failure.
+LAUNCHER_GRACE_S = 0.5
 
 
 class Service:
@@ -45,6 +52,11 @@ class Service:
         self._node: Node | None = None
         self._ranks: dict[int, Rank] = {}
         self._kill_at_s: float | None = None
+        self._drop_launchers_at_s: float | None = None
+        self._stopping = False
+        self._to_begin: set[int] = set()
+        self._ports = Ports()
+        self._exchange: Exchange | None = None
         self._lease_ends_s: float | None = None
         self._leash: subprocess.Popen[str] | None = None
         self._done = False
@@ -79,24 +91,44 @@ class Service:
 
     def _on_command(self, message: dict[str, Any]) -> None:
         self._lease_ends_s = None
-        match message["op"]:
-            case "fetch":
-                from runner.host.job import Job
+        op = message["op"]
+        if op.startswith("call"):
+            if self._exchange is not None:
+                self._exchange.take(message)
+        else:
+            getattr(self, f"_do_{op}")(message)
 
-                self._fetch(Job.from_json(message["job"]))
-            case "go":
-                self._go()
-            case "stop":
-                self._stop(grace_s=message["grace_s"])
-            case "kill":
-                self._stop(grace_s=0)
-            case "seal":
-                from runner.host.job import Job
+    def _do_ports(self, message: dict[str, Any]) -> None:
+        self._line.tell({"event": "ports", "ports": self._ports.choose(message["count"])}, keep=False)
 
-                job = Job.from_json(message["job"])
-                self._background(lambda: self._seal(job))
-            case "bye":
-                self._done = True
+    def _do_fetch(self, message: dict[str, Any]) -> None:
+        from runner.host.job import Job
+
+        self._fetch(Job.from_json(message["job"]))
+
+    def _do_go(self, _: dict[str, Any]) -> None:
+        self._go()
+
+    def _do_stop(self, message: dict[str, Any]) -> None:
+        self._stop(grace_s=message["grace_s"])
+
+    def _do_kill(self, _: dict[str, Any]) -> None:
+        self._stop(grace_s=0)
+
+    def _do_finish(self, message: dict[str, Any]) -> None:
+        self._finish(grace_s=message["grace_s"])
+
+    def _do_stacks(self, _: dict[str, Any]) -> None:
+        self._background(self._stacks)
+
+    def _do_seal(self, message: dict[str, Any]) -> None:
+        from runner.host.job import Job
+
+        job = Job.from_json(message["job"])
+        self._background(lambda: self._seal(job))
+
+    def _do_bye(self, _: dict[str, Any]) -> None:
+        self._done = True
 
     def _on_lost(self, _: None) -> None:
         logger.warning("the supervisor is gone; waiting %.0f s for another", self._lease_s)
@@ -108,20 +140,46 @@ class Service:
     def _on_exited(self, body: tuple[int, dict[str, Any]]) -> None:
         rank, event = body
         assert self._node is not None
+        if self._ranks[rank].process.kind == "launcher":
+            self._abandon()
         with _told("log not stored yet"):  # Kept in memory and sent when the store answers again.
             self._node.outputs[rank].flush(last=True)
         with _told(f"rank {rank} left something"):  # The supervisor sweeps when the run ends.
             self._ranks.pop(rank).close()
         lines = [*self._node.outputs[rank].last_lines]
-        if not self._ranks:
-            self._kill_at_s = None
-            with _told("ranks left something"):
-                self._node.close_ranks()
-            self._node.mirror_now()
-        self._line.tell({"event": "exited", "rank": rank, "at_s": time.time(), "last_lines": lines, **event})
+        self._check_idle()
+        self._line.tell({"event": "exited", "rank": rank, "last_lines": lines, **event})
+
+    def _on_begun(self, rank: int) -> None:
+        """A launched rank runs."""
+        self._to_begin.discard(rank)
+        if not self._to_begin:
+            self._line.tell({"event": "started", "at_s": time.time()})
+
+    def _on_idle(self, _: None) -> None:
+        """What launchers of other nodes ran here has ended, and with it who would start ranks of this node."""
+        self._abandon()
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        """Where nothing runs any more: leave nothing behind, and store what was written."""
+        if self._ranks or (self._exchange is not None and self._exchange.busy):
+            return
+        assert self._node is not None
+        self._kill_at_s = self._drop_launchers_at_s = None
+        with _told("ranks left something"):
+            self._node.close_ranks()
+        self._node.mirror_now()
 
     def _on_prepared(self, error: PushtrainError | None) -> None:
         assert self._node is not None
+        job = self._node.job
+        if error is None and any(process.kind != "direct" for process in job.processes):
+            from runner.host.calls import Exchange
+
+            idle = functools.partial(self._inbox.put, ("idle", None))
+            calls = job.gang_folder / "calls"
+            self._exchange = Exchange(calls, self._node.ranks, tell=self._line.tell, on_idle=idle)
         self._line.tell(_error_event(error) if error is not None else {"event": "fetched"})
 
     def _on_spoken(self, _: None) -> None:
@@ -134,21 +192,39 @@ class Service:
 
     def _go(self) -> None:
         assert self._node is not None
+        processes = self._node.job.processes
+        launched = [process for process in processes if process.kind == "launched"]
+        self._to_begin = {process.rank for process in launched}
+        self._node.ranks.kernel_kills()
         try:
-            for process in self._node.job.processes:
-                rank = self._node.start(process)
-                self._ranks[process.rank] = rank
-                threading.Thread(target=self._wait, args=(rank,), daemon=True).start()
+            for process in launched:
+                begun = functools.partial(self._inbox.put, ("begun", process.rank))
+                self._hold(self._node.listen(process, on_begun=begun))
+            for process in processes:
+                if process.kind != "launched":
+                    self._hold(self._node.start(process))
         except PushtrainError as failure:
             self._stop(grace_s=0)
             self._line.tell(_error_event(failure))
             return
-        self._line.tell({"event": "started", "at_s": time.time()})
+        if not launched:
+            self._line.tell({"event": "started", "at_s": time.time()})
+
+    def _disconnect(self) -> None:
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
+
+    def _hold(self, rank: Rank) -> None:
+        self._ranks[rank.process.rank] = rank
+        threading.Thread(target=self._wait, args=(rank,), daemon=True).start()
 
     def _fetch(self, job: Job) -> None:
         if self._node is not None:
+            self._disconnect()
             self._node.close()
         self._line.forget()
+        self._stopping = False
         self._node = Node(job, on_first_line=lambda: self._inbox.put(("spoken", None)))
         self._hold_leash(job)
         threading.Thread(target=self._prepare, daemon=True).start()
@@ -168,10 +244,24 @@ class Service:
         except Exception as caught:  # noqa: BLE001  # as above
             error = _failure(caught)
             body = {"code": error.exit_code, "signal": "", "cause": str(error)}
-            self._inbox.put(("exited", (rank.process.rank, body)))
-            return
-        body = {"code": end.code, "signal": end.signal, "cause": end.cause}
+        else:
+            body = {"code": end.code, "signal": end.signal, "cause": end.cause or self._killed_by(end)}
+        # As it was when the rank ended: what is told to the others later is not why.
+        body |= {"at_s": time.time(), "stopped": self._stopping}
         self._inbox.put(("exited", (rank.process.rank, body)))
+
+    def _killed_by(self, end: Exit) -> str:
+        if end.signal != "SIGKILL" or self._stopping or self._node is None:
+            return ""
+        kills = self._node.ranks.kernel_kills()
+        return "out of memory: the kernel ended it" if kills else "killed from outside"
+
+    def _stacks(self) -> dict[str, Any]:
+        assert self._node is not None
+        pids = {rank.process.rank: getattr(rank, "pid", None) for rank in self._ranks.values()
+                if rank.process.kind != "launcher"}  # fmt: skip
+        self._node.write_stacks(pids)
+        return {"event": "stacks"}
 
     def _background(self, work: Any) -> None:
         def guarded() -> None:
@@ -189,19 +279,49 @@ class Service:
         return {"event": "sealed", **self._node.seal()}
 
     def _stop(self, *, grace_s: float) -> None:
+        """Ask all ranks to end, or end them. A launcher is left to its ranks as long as any of them runs."""
+        self._stopping = True
         signum = signal.SIGTERM if grace_s > 0 else signal.SIGKILL
+        has_begun = any(getattr(rank, "begun", False) for rank in self._ranks.values())
         for rank in self._ranks.values():
-            rank.signal(signum)
+            if rank.process.kind != "launcher" or signum == signal.SIGKILL or not has_begun:
+                rank.signal(signum)
+        self._abandon(begun=signum == signal.SIGKILL)
+        if signum == signal.SIGKILL:
+            if self._exchange is not None:
+                self._exchange.kill()
         if self._ranks:
             deadline_s = time.monotonic() + grace_s
             self._kill_at_s = min(deadline_s, self._kill_at_s or deadline_s)
 
+    def _finish(self, *, grace_s: float) -> None:
+        """All ranks that the attempt waits for have ended, on every node: end the others and the launchers."""
+        self._drop_launchers_at_s = time.monotonic() + LAUNCHER_GRACE_S
+        if any(rank.process.daemon for rank in self._ranks.values()):
+            self._stop(grace_s=grace_s)
+
+    def _drop_launchers(self) -> None:
+        self._drop_launchers_at_s = None
+        for rank in self._ranks.values():
+            if rank.process.kind == "launcher":
+                rank.signal(signal.SIGKILL)
+        self._abandon()
+        if self._exchange is not None:
+            self._exchange.kill()
+
+    def _abandon(self, *, begun: bool = True) -> None:
+        """Wait no longer for ranks that no launcher will start, or only for those that have not `begun`."""
+        for rank in self._ranks.values():
+            if isinstance(rank, LaunchedRank) and (begun or not rank.begun):
+                rank.abandon()
+
     def _check_deadlines(self) -> None:
         now_s = time.monotonic()
+        if self._drop_launchers_at_s is not None and now_s >= self._drop_launchers_at_s:
+            self._drop_launchers()
         if self._kill_at_s is not None and now_s >= self._kill_at_s:
+            self._stop(grace_s=0)
             self._kill_at_s = now_s + BEAT_S
-            for rank in self._ranks.values():
-                rank.signal(signal.SIGKILL)
         if self._lease_ends_s is not None and self._line.lost and now_s >= self._lease_ends_s:
             if not self._ranks:
                 self._done = True
@@ -238,6 +358,8 @@ class Service:
 
     def _close(self) -> None:
         self._line.close()
+        self._disconnect()
+        self._ports.close()
         if self._node is not None:
             self._node.close()
         self._drop_leash()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runner.place import Reservation
     from runner.plan import Plan
 
-__all__ = ["LAUNCHERS", "Launcher", "Process", "patient"]
+__all__ = ["LAUNCHERS", "Launcher", "Process", "launchers", "patient"]
 
 Launcher = Callable[["Plan", "Reservation"], tuple[Process, ...]]
 
@@ -26,3 +26,8 @@ LAUNCHERS: Mapping[str, Launcher] = {
     "torch": torch.processes,
     "jax": jax.processes,
 }
+
+
+def launchers(plan: Plan) -> int:
+    """How many launchers the gang has, each with a stream of output of its own."""
+    return {"mpi": 1, "torch": plan.gang.nodes}.get(plan.distribution.type, 0)

@@ -94,3 +94,14 @@ def _point(line: bytes, number: int) -> Point:
             message, tip="the run's metrics were changed by hand or by another version"
         ) from error
     return Point(name=saved.name, step=saved.step, value=saved.value, time_s=saved.time_s)
+
+
+def steps_again(points: Iterable[Point], *, since_s: float) -> int | None:
+    """How many steps were done before `since_s` and again after it; None where nothing was measured on one side."""
+    before = after = None
+    for point in points:
+        if point.time_s < since_s:
+            before = max(point.step, before if before is not None else point.step)
+        else:
+            after = min(point.step, after if after is not None else point.step)
+    return None if before is None or after is None else max(0, before - after + 1)

@@ -9,7 +9,7 @@ from runner import metrics
 from runner.follow import Event, Lines, Measured, Moved
 from runner.quantities import format_duration
 from runner.report.plain import coloured, plain
-from runner.runs import State
+from runner.runs import State, stream_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,9 +78,10 @@ class Screen:
     def _print_lines(self, rank: int | None, lines: tuple[str, ...]) -> None:
         from rich.text import Text
 
-        many = self._run is not None and self._run.world_size > 1
+        run = self._run
+        prefix = f"[{stream_name(run, rank)}] " if run is not None and run.world_size > 1 and rank is not None else ""
         for line in lines:
-            text = Text.assemble((f"[rank {rank}] " if many else "", "dim"))
+            text = Text.assemble((prefix, "dim"))
             text.append_text(Text.from_ansi(coloured(line)) if self._console.is_terminal else Text(line))
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 

@@ -1,0 +1,192 @@
+"""Calls of pushtrain-agent: a command of one node's launcher, run by the host of another; streams there and back.
+
+The caller's host tells the supervisor `call`, `call-data` and `call-eof`, and hears `call-out` and `call-end`. The
+supervisor passes them on to the host of the node that was called, and back. Data is in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import PushtrainError
+from runner.host.gang_folder import NEW_CALLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from runner.host.ranks import Command, Ranks
+
+CHUNK_BYTES = 64 * 1024
+REFUSED = 255  # as ssh has it
+
+
+class Caller:
+    """Listens to the agents of this node. `tell` is called from threads of its own."""
+
+    def __init__(self, folder: Path, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._folder, self._tell = folder, tell
+        self._answers: dict[str, queue.Queue[tuple[int, bytes]]] = {}
+        # For both ways: it neither blocks until an agent comes, nor ends when one goes.
+        self._new = os.open(folder / NEW_CALLS, os.O_RDWR)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def answer(self, call: str, stream: int, data: bytes) -> None:
+        """Pass on what the called command printed: stream 1 or 2; 0 is its end, `data` the exit code in digits."""
+        if call in self._answers:
+            self._answers[call].put((stream, data))
+
+    def close(self) -> None:
+        """Listen no more. Safe to repeat."""
+        with contextlib.suppress(OSError):
+            os.write(self._new, b"\n")  # An empty name: the thread that listens ends.
+
+    def _listen(self) -> None:
+        told = b""
+        while True:
+            told += os.read(self._new, CHUNK_BYTES)
+            *names, told = told.split(b"\n")
+            for name in names:
+                if not name:
+                    os.close(self._new)
+                    return
+                self._begin(name.decode())
+
+    def _begin(self, call: str) -> None:
+        place = self._folder / call
+        if call in self._answers or place.parent != self._folder:
+            return
+        self._answers[call] = queue.Queue()
+        node, command = (place / "node").read_text(), (place / "command").read_text()
+        self._tell({"event": "call", "call": call, "node": node, "command": command})
+        threading.Thread(target=self._send_input, args=(call,), daemon=True).start()
+        threading.Thread(target=self._pass_back, args=(call,), daemon=True).start()
+
+    def _send_input(self, call: str) -> None:
+        with (self._folder / call / "in").open("rb", buffering=0) as pipe:
+            while data := pipe.read(CHUNK_BYTES):
+                self._tell({"event": "call-data", "call": call, "data": _text(data)})
+        self._tell({"event": "call-eof", "call": call})
+
+    def _pass_back(self, call: str) -> None:
+        place, answers = self._folder / call, self._answers[call]
+        with contextlib.suppress(OSError):  # The agent is gone, and with it whoever wanted to know.
+            with (place / "out").open("wb", buffering=0) as out, (place / "err").open("wb", buffering=0) as err:
+                while True:
+                    stream, data = answers.get()
+                    if stream == 0:
+                        break
+                    (out if stream == 1 else err).write(data)
+            (place / "code").write_bytes(data + b"\n")
+        del self._answers[call]
+
+
+class Called:
+    """Commands that launchers of other nodes run here. `tell` and `on_idle` are called from threads."""
+
+    def __init__(
+        self, ranks: Ranks, tell: Callable[[dict[str, Any]], None], *, on_idle: Callable[[], None]
+    ) -> None:
+        self._ranks, self._tell, self._on_idle = ranks, tell, on_idle
+        self._commands: dict[str, Command] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command still runs."""
+        return bool(self._commands)
+
+    def begin(self, call: str, command: str) -> None:
+        """Run it. What goes wrong is told to the caller as ssh would: a line and the code 255."""
+        try:
+            started = self._ranks.command(command)
+        except PushtrainError as error:
+            self._tell(out(call, 2, f"{error}\n".encode()))
+            self._tell(end(call, REFUSED))
+            return
+        self._commands[call] = started
+        threading.Thread(target=self._follow, args=(call, started), daemon=True).start()
+
+    def write(self, call: str, data: str) -> None:
+        """Input for the command, in base64."""
+        if call in self._commands:
+            self._commands[call].write(base64.b64decode(data))
+
+    def close_stdin(self, call: str) -> None:
+        """The end of its input."""
+        if call in self._commands:
+            self._commands[call].close_stdin()
+
+    def kill(self) -> None:
+        """End all of them."""
+        for command in tuple(self._commands.values()):
+            command.kill()
+
+    def _follow(self, call: str, command: Command) -> None:
+        for stream, data in command.read_streams():
+            self._tell(out(call, stream, data))
+        code = command.wait()
+        del self._commands[call]
+        self._tell(end(call, code))
+        if not self._commands:
+            self._on_idle()
+
+
+class Exchange:
+    """Both ends of this node's calls. `tell(event, keep=)` sends to the supervisor."""
+
+    def __init__(
+        self, folder: Path, ranks: Ranks, *, tell: Callable[..., None], on_idle: Callable[[], None]
+    ) -> None:
+        def told(event: dict[str, Any]) -> None:
+            # A supervisor that takes over has to know who calls whom; what was said meanwhile is past.
+            tell(event, keep=event["event"] in ("call", "call-end"))
+
+        self._caller = Caller(folder, told)
+        self._called = Called(ranks, told, on_idle=on_idle)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command of another node's launcher runs here."""
+        return self._called.busy
+
+    def take(self, message: dict[str, Any]) -> None:
+        """What the supervisor passes on: `call` and its input for a command here, the rest for an agent here."""
+        call = message["call"]
+        match message["op"]:
+            case "call":
+                self._called.begin(call, message["command"])
+            case "call-data":
+                self._called.write(call, message["data"])
+            case "call-eof":
+                self._called.close_stdin(call)
+            case "call-out":
+                self._caller.answer(call, message["stream"], base64.b64decode(message["data"]))
+            case "call-end":
+                self._caller.answer(call, 0, str(message["code"]).encode())
+
+    def kill(self) -> None:
+        """End what launchers of other nodes run here."""
+        self._called.kill()
+
+    def close(self) -> None:
+        """Listen to no agent any more. Safe to repeat."""
+        self._caller.close()
+
+
+def out(call: str, stream: int, data: bytes) -> dict[str, Any]:
+    """What the command printed."""
+    return {"event": "call-out", "call": call, "stream": stream, "data": _text(data)}
+
+
+def end(call: str, code: int) -> dict[str, Any]:
+    """How it ended."""
+    return {"event": "call-end", "call": call, "code": code}
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
