@@ -99,7 +99,13 @@ def make_plan(
         ),
         asked=asked,
     )
-    made = replace(made, notes=(*notes, *made.notes))
+    suits = environment.check_planned(
+        recipe,
+        environment.Demand(distribution=made.distribution.type, env=made.env),
+        registry=shop.registry,
+        probes=shop.home / "cache" / "probes",
+    )
+    made = replace(made, notes=(*notes, *made.notes, *suits))
     engine.check(made.gang)
     if made.isolated:
         environment.check_isolated(recipe, registry=shop.registry)
@@ -121,8 +127,10 @@ def _load(path: Path, folder: Path) -> Spec:
 def _recipe(found: Spec, folder: Path, engine: Engine, *, train_file: str) -> Recipe:
     if engine.environment == "venv":
         return environment.venv_recipe(found.environment, folder, train_file=train_file)
-    facts = environment.docker_facts(environment.bases(found.environment, folder, train_file=train_file))
-    return environment.image_recipe(found.environment, folder, train_file=train_file, docker=facts)
+    wanted, kind = found.environment, found.distribution.type
+    bases = environment.bases(wanted, folder, train_file=train_file, distribution=kind)
+    facts = environment.docker_facts(bases)
+    return environment.image_recipe(wanted, folder, train_file=train_file, docker=facts, distribution=kind)
 
 
 def _check_entrypoint(found: Spec, folder: Path, *, train_file: str) -> None:

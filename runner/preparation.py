@@ -46,9 +46,11 @@ def prepare(
     `folder` is the run's source as planned, for files that an image build takes in. Raises EnvironmentFailed.
     """
     recipe = plan.environment
+    demand = environment.Demand(distribution=plan.distribution.type, env=plan.env)
     with _log(store, run_id, secrets) as log:
         if recipe.kind == "venv":
             venv = environment.prepare_venv(recipe, root=home / "envs", log=log)
+            environment.check_venv(recipe, venv, demand, log=log)
             return Prepared(name=f"venv {recipe.key[:12]}", digest="", venv=str(venv.path), image=None)
         if plan.isolated:
             name = environment.isolated_name(run_id)
@@ -57,8 +59,14 @@ def prepare(
             )
         else:
             image = environment.prepare_image(
-                recipe, folder=folder, registry=registry, secrets=secrets, log=log
+                recipe,
+                folder=folder,
+                registry=registry,
+                secrets=secrets,
+                wheel_cache=environment.wheels_folder(home / "envs"),
+                log=log,
             )
+        environment.check_image(recipe, image, demand, probes=home / "cache" / "probes", log=log)
     return Prepared(name=image.reference, digest=image.digest, venv=None, image=image.reference)
 
 

@@ -17,10 +17,13 @@ from runner.environment.origin import Origin
 from runner.environment.present import present
 from runner.environment.recipe import Recipe, bases, image_recipe, venv_recipe
 from runner.environment.venv import Venv, prepare_venv
+from runner.environment.verify import Demand, check_image, check_planned, check_venv
+from runner.environment.wheels import folder as wheels_folder
 
 __all__ = [
     "LABEL",
     "Base",
+    "Demand",
     "DockerFacts",
     "Image",
     "Origin",
@@ -28,7 +31,10 @@ __all__ = [
     "Venv",
     "base_digest",
     "bases",
+    "check_image",
     "check_isolated",
+    "check_planned",
+    "check_venv",
     "docker_facts",
     "image_recipe",
     "isolated_name",
@@ -38,4 +44,5 @@ __all__ = [
     "present",
     "remove_isolated_image",
     "venv_recipe",
+    "wheels_folder",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Conda's own channels are fetched inside the build, so it needs a network that reaches them. Only the text of
 # this part and the build with a stand-in for micromamba are tested.
@@ -35,6 +35,7 @@ class Ingredients:
     pip: bool = False
     constraints: bool = False
     legacy_keras: bool = False
+    horovod: bool = False
     conda: bool = False
     build_secrets: tuple[str, ...] = ()
 
@@ -53,9 +54,36 @@ def generate(ingredients: Ingredients) -> str:
         )
     if ingredients.pip:
         steps.append(_pip(ingredients))
+    if ingredients.horovod:
+        steps.append(f"{_uv(ingredients)} \\\n    -r {MOUNT}/horovod.txt{_constraints(ingredients)}")
     if ingredients.legacy_keras:
         steps.append(_legacy_keras(ingredients))
     return "\n".join(steps) + "\n"
+
+
+# What builds Horovod, and what its Python comes from where the base has none.
+_BUILD_TOOLS = ("g++", "libopenmpi-dev", "make", "openmpi-bin")
+_WHEEL = "/pushtrain-wheel"
+
+
+def generate_wheel(ingredients: Ingredients, *, tensorflow: str) -> str:
+    """A Dockerfile whose whole result is one file: the wheel of Horovod for the base and that TensorFlow."""
+    pythons = tuple(name for name in ingredients.apt if name.startswith("python"))
+    tools = replace(ingredients, apt=tuple(sorted({*_BUILD_TOOLS, *pythons})))
+    build = (
+        f"{_uv_run(ingredients)} \\\n"
+        f'    /bin/sh {MOUNT}/horovod-wheel {MOUNT}/uv "$(command -v python3)" {shlex.quote(tensorflow)} \\\n'
+        f"    {MOUNT}/links.txt /tmp/horovod {_WHEEL} && rm -rf /tmp/horovod"
+    )
+    return "\n".join(
+        [
+            f"# {ingredients.base}\nFROM {ingredients.source} AS build\nUSER root",
+            _apt(tools),
+            build,
+            f"FROM scratch\nCOPY --from=build {_WHEEL} /",
+            "",
+        ]
+    )
 
 
 _CACHE_MOUNT = re.compile(r"--mount=type=cache,id=pushtrain-\S+ \\\n\s*")
@@ -98,8 +126,11 @@ def _conda(ingredients: Ingredients) -> str:
 
 
 def _pip(ingredients: Ingredients) -> str:
-    constraints = f" -c {MOUNT}/constraints.txt" if ingredients.constraints else ""
-    return f"{_uv(ingredients)} \\\n    -r {MOUNT}/requirements.txt{constraints}"
+    return f"{_uv(ingredients)} \\\n    -r {MOUNT}/requirements.txt{_constraints(ingredients)}"
+
+
+def _constraints(ingredients: Ingredients) -> str:
+    return f" -c {MOUNT}/constraints.txt" if ingredients.constraints else ""
 
 
 def _legacy_keras(ingredients: Ingredients) -> str:
@@ -114,11 +145,23 @@ def _uv(ingredients: Ingredients) -> str:
     # container.
     settings = f"UV_CACHE_DIR={_UV_CACHE} UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never"
     return (
-        f"RUN {_context()} \\\n"
-        f"    {_cache(_UV_CACHE, 'pushtrain-uv', sharing='shared')}{_secret_mounts(ingredients)} \\\n"
-        f"    {_exports(ingredients)}{_CERTIFICATES} \\\n"
+        f"{_uv_mounts(ingredients)} \\\n"
         f"    && {settings} \\\n"
         f"    {MOUNT}/uv pip install --no-progress {where} --break-system-packages"
+    )
+
+
+def _uv_run(ingredients: Ingredients) -> str:
+    """The start of a step whose command calls uv by itself."""
+    settings = f"UV_CACHE_DIR={_UV_CACHE} UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1"
+    return f"{_uv_mounts(ingredients)} \\\n    && {settings}"
+
+
+def _uv_mounts(ingredients: Ingredients) -> str:
+    return (
+        f"RUN {_context()} \\\n"
+        f"    {_cache(_UV_CACHE, 'pushtrain-uv', sharing='shared')}{_secret_mounts(ingredients)} \\\n"
+        f"    {_exports(ingredients)}{_CERTIFICATES}"
     )
 
 

@@ -21,7 +21,8 @@ def require_harmless(recipe: Recipe) -> None:
     made_of = {
         f"the Dockerfile {recipe.dockerfile_path}": recipe.dockerfile_path is not None,
         "environment.conda": recipe.conda is not None,
-        "environment.legacy_keras": recipe.legacy_keras,
+        "environment.legacy_keras": bool(recipe.legacy_keras),
+        "horovod, which is built from source": recipe.horovod is not None,
         # uv lets `--no-binary` of a requirements file go before its own `--no-build`.
         "packages with --no-binary": any(_SOURCE_BUILD in line for line in lines),
     }

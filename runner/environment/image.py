@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runner.environment import blame, client, context, dockerfile, facts, keras
+from runner.environment import blame, client, context, dockerfile, facts, keras, wheels
 from runner.environment.builder import Builder, find_builder
 from runner.environment.harmless import require_harmless
 from runner.environment.python import uv
@@ -44,11 +44,28 @@ class Image:
     digest: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Building:
+    """What a build reads and where it is told of. `folder` is the source; without a `wheel_cache` no wheel is built."""
+
+    folder: Path
+    secrets: Mapping[str, str]
+    wheel_cache: Path | None
+    log: Log
+
+
 def reference(recipe: Recipe, *, registry: str | None) -> str:
     """What the image of `recipe` is called; with a registry it is its name there."""
     if recipe.image is not None:
         return recipe.image
     return f"{registry.rstrip('/')}/{IN_REGISTRY}:{recipe.key}" if registry else f"{LOCAL}:{recipe.key}"
+
+
+def names(recipe: Recipe, *, registry: str | None) -> tuple[str, ...]:
+    """All that the image of `recipe` may be called on this machine."""
+    if recipe.image is not None:
+        return (recipe.image, f"{facts.repository(recipe.image)}@{recipe.base_digest}")
+    return tuple(dict.fromkeys((reference(recipe, registry=registry), f"{LOCAL}:{recipe.key}")))
 
 
 def is_there(recipe: Recipe, *, registry: str | None) -> bool:
@@ -59,13 +76,20 @@ def is_there(recipe: Recipe, *, registry: str | None) -> bool:
 
 
 def prepare_image(
-    recipe: Recipe, *, folder: Path, registry: str | None, secrets: Mapping[str, str], log: Log
+    recipe: Recipe,
+    *,
+    folder: Path,
+    registry: str | None,
+    secrets: Mapping[str, str],
+    wheel_cache: Path,
+    log: Log,
 ) -> Image:
     """The image of `recipe`: as it is here, else from `registry` (`HOST[/PATH]`), else built, and pushed
     there.
 
     Blocks while it is pulled or built; every line of Docker goes to `log`, secrets blotted out. `folder` is
-    the source folder, read for a user's Dockerfile only. Repeating is safe. Raises EngineError where Docker
+    the source folder, read for a user's Dockerfile only; `wheel_cache` is where
+    wheels of Horovod are kept on this machine. Repeating is safe. Raises EngineError where Docker
     does not answer or cannot build, EnvironmentFailed with the package and the line to change; a failed build
     leaves no image.
     """
@@ -75,10 +99,11 @@ def prepare_image(
     here = facts.local(name)
     if here is not None and (registry is None or here.digest is not None):
         return _image(recipe, name, here)
+    building = _Building(folder=folder, secrets=secrets, wheel_cache=wheel_cache, log=log)
     if registry is None:
-        _build(recipe, name, folder, secrets, log)
+        _build(recipe, name, building)
     else:
-        _share(recipe, name, folder, secrets, log)
+        _share(recipe, name, building)
     return _here(recipe, name)
 
 
@@ -93,7 +118,7 @@ def prepare_isolated_image(
     """
     if recipe.image is not None:
         return _given(recipe, recipe.image, log)
-    for shared in dict.fromkeys((reference(recipe, registry=registry), f"{LOCAL}:{recipe.key}")):
+    for shared in names(recipe, registry=registry):
         if (here := facts.local(shared)) is not None:
             return _image(recipe, shared, here)
     if registry is not None and facts.registry_digest(reference(recipe, registry=registry)) is not None:
@@ -103,7 +128,7 @@ def prepare_isolated_image(
         return _image(recipe, name, here)
     require_harmless(recipe)
     alone = replace(recipe, dockerfile=dockerfile.without_caches(recipe.dockerfile or ""))
-    _build(alone, name, folder, {}, log)
+    _build(alone, name, _Building(folder=folder, secrets={}, wheel_cache=None, log=log))
     return _here(recipe, name)
 
 
@@ -129,7 +154,7 @@ def _given(recipe: Recipe, name: str, log: Log) -> Image:
     here = facts.local(name)
     if here is not None and recipe.base_digest in (here.digest, here.id):
         return _image(recipe, name, here)
-    pinned = f"{facts.repository(name)}@{recipe.base_digest}"
+    pinned = names(recipe, registry=None)[-1]
     _run(("pull", pinned), log)
     return _here(recipe, pinned)
 
@@ -145,16 +170,16 @@ def _image(recipe: Recipe, name: str, here: facts.Local) -> Image:
     return Image(key=recipe.key, reference=name, digest=here.digest or here.id)
 
 
-def _share(recipe: Recipe, name: str, folder: Path, secrets: Mapping[str, str], log: Log) -> None:
+def _share(recipe: Recipe, name: str, building: _Building) -> None:
     """Have the image here and in the registry under `name`."""
     local = f"{LOCAL}:{recipe.key}"
     if facts.local(local) is None:
         if facts.registry_digest(name) is not None:
-            _run(("pull", name), log)
+            _run(("pull", name), building.log)
             return
-        _build(recipe, local, folder, secrets, log)
+        _build(recipe, local, building)
     client.ask("tag", local, name)
-    _run(("push", name), log)
+    _run(("push", name), building.log)
 
 
 def _run(arguments: tuple[str, ...], log: Log) -> None:
@@ -163,39 +188,42 @@ def _run(arguments: tuple[str, ...], log: Log) -> None:
         raise client.refusal(" ".join(arguments), "\n".join(ended.lines[-5:]))
 
 
-def _build(recipe: Recipe, tag: str, folder: Path, secrets: Mapping[str, str], log: Log) -> None:
-    _require_secrets(recipe, secrets)
+def _build(recipe: Recipe, tag: str, building: _Building) -> None:
+    _require_secrets(recipe, building.secrets)
     builder = find_builder(os.environ)
+    wheel = None
+    if building.wheel_cache is not None:
+        wheel = wheels.for_image(
+            recipe, root=building.wheel_cache, secrets=building.secrets, log=building.log
+        )
     started_s = time.monotonic()
     logger.info("building the image %s", tag)
     with tempfile.TemporaryDirectory(prefix="pushtrain-build-") as temporary:
         stage = Path(temporary)
         (stage / "Dockerfile").write_text(recipe.dockerfile or "")
         (stage / "context").mkdir()
-        _stage(recipe, folder, stage / "context")
-        ended = _docker_build(recipe, builder, tag, stage, secrets, log)
+        _stage(recipe, building.folder, stage / "context", wheel=wheel)
+        ended = _docker_build(recipe, builder, tag, stage, building)
     if ended.code:
         raise _failure(recipe, ended)
     logger.info("built the image in %.1f s", time.monotonic() - started_s)
 
 
-def _docker_build(
-    recipe: Recipe, builder: Builder, tag: str, stage: Path, secrets: Mapping[str, str], log: Log
-) -> Ended:
+def _docker_build(recipe: Recipe, builder: Builder, tag: str, stage: Path, building: _Building) -> Ended:
     """Secrets travel in the environment of the command: never in its arguments, a file or a layer."""
     options = ["--progress", "plain", "--label", f"{LABEL}={recipe.key}", "--tag", tag]
     for name in recipe.build_secrets:
         options += ["--secret", f"id={name},env={name}"]
-    values = {name: secrets[name] for name in recipe.build_secrets}
+    values = {name: building.secrets[name] for name in recipe.build_secrets}
     return stream(
         [*builder.command, *options, "--file", str(stage / "Dockerfile"), str(stage / "context")],
         env={**os.environ, **dict(builder.env), **values},
-        log=log,
+        log=building.log,
         secrets=[line for value in values.values() for line in value.splitlines()],
     )
 
 
-def _stage(recipe: Recipe, folder: Path, to: Path) -> None:
+def _stage(recipe: Recipe, folder: Path, to: Path, *, wheel: Path | None) -> None:
     """What the build may see. A generated Dockerfile mounts uv from here: a base needs Python, not pip."""
     if recipe.dockerfile_path is not None:
         context.stage(folder, recipe.context, to=to)
@@ -207,6 +235,9 @@ def _stage(recipe: Recipe, folder: Path, to: Path) -> None:
     _write(to / "environment.yml", recipe.conda or "")
     if recipe.legacy_keras:
         shutil.copyfile(keras.__file__, to / "legacy_keras.py")
+    if wheel is not None:
+        shutil.copyfile(wheel, to / wheel.name)
+        _write(to / wheels.REQUIREMENTS, wheels.requirement_lines(recipe, f"{dockerfile.MOUNT}/{wheel.name}"))
 
 
 def _write(path: Path, text: str) -> None:

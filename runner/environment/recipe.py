@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runner.environment import context, dockerfile
+from runner.environment import context, dockerfile, horovod, mpi
+from runner.environment.horovod import Horovod
 from runner.environment.origin import Origin, Positions
 from runner.environment.python import PLATFORM, find_python
 from runner.environment.requirements import Requirements, read_requirements
@@ -37,6 +39,9 @@ class Recipe:
     files read and followed. `dockerfile` is the whole text, generated or, with `dockerfile_path`, the user's;
     `context` lists (path, digest) of the files a user's Dockerfile may copy; `stages` holds (reference,
     digest) of its images other than the last stage's `base`.
+
+    `horovod` is built apart, by `wheel_dockerfile` where the environment is an image, and is none of the `pip` lines.
+    `legacy_keras` None and False are the same environment: False says that the user knows what Keras 3 does.
     """
 
     kind: Literal["venv", "image"]
@@ -49,9 +54,11 @@ class Recipe:
     apt: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
-    legacy_keras: bool = False
+    legacy_keras: bool | None = None
+    horovod: Horovod | None = None
     conda: str | None = None
     dockerfile: str | None = None
+    wheel_dockerfile: str | None = None
     dockerfile_path: str | None = None
     image: str | None = None
     build_secrets: tuple[str, ...] = ()
@@ -61,30 +68,40 @@ class Recipe:
 
 def venv_recipe(spec: EnvironmentSpec, folder: Path, *, train_file: str) -> Recipe:
     """The venv for `spec` on this machine; reads the requirement files below `folder` and asks for the
-    interpreter.
+    interpreter, and with Horovod for the machine's Open MPI.
 
-    Raises PlanError for what needs Docker or cannot be read, EnvironmentFailed where that Python is not
-    installed.
+    Raises PlanError for what needs Docker, cannot be read or cannot go together, EnvironmentFailed where that
+    Python or an Open MPI is not installed.
     """
     _refuse_image_only(spec, train_file)
     positions = Positions.of(folder, train_file)
     requirements = read_requirements(spec.pip, folder, positions=positions)
     interpreter = find_python(requested_python(spec))
+    minor = minor_python(interpreter.version)
+    requirements, built = horovod.take_out(requirements, python=minor)
+    if built is not None:
+        major = mpi.require_machine().version.split(".")[0]
+        built = horovod.for_machine(built, python=minor, system=PLATFORM, mpi=major)
     recipe = Recipe(
         kind="venv",
         platform=PLATFORM,
         python=interpreter.version,
+        horovod=built,
         apt=tuple(sorted(set(spec.apt))),
         pip=requirements.lines,
         constraints=requirements.constraints,
         legacy_keras=spec.legacy_keras,
         origins=(*requirements.origins, *_apt_origins(spec.apt, positions)),
     )
-    return _keyed(recipe, ("kind", "platform", "python", "pip", "constraints", "legacy_keras"))
+    return _keyed(recipe, ("kind", "platform", "python", "pip", "constraints", "legacy_keras", "horovod"))
 
 
-def image_recipe(spec: EnvironmentSpec, folder: Path, *, train_file: str, docker: DockerFacts) -> Recipe:
+def image_recipe(
+    spec: EnvironmentSpec, folder: Path, *, train_file: str, docker: DockerFacts, distribution: str = "none"
+) -> Recipe:
     """The image for `spec`, on the daemon and the bases of `docker`; reads the files that `spec` names.
+
+    An image that is generated for `distribution` mpi, or with Horovod, has Debian's Open MPI as well.
 
     Raises PlanError for what cannot be read or cannot go together.
     """
@@ -98,10 +115,12 @@ def image_recipe(spec: EnvironmentSpec, folder: Path, *, train_file: str, docker
         return _given_image(spec.image, docker)
     if spec.dockerfile is not None:
         return _own_dockerfile(spec, folder, docker, positions)
-    return _generated(spec, folder, docker, positions)
+    return _generated(spec, folder, docker, positions, distribution=distribution)
 
 
-def bases(spec: EnvironmentSpec, folder: Path, *, train_file: str) -> tuple[str, ...]:
+def bases(
+    spec: EnvironmentSpec, folder: Path, *, train_file: str, distribution: str = "none"
+) -> tuple[str, ...]:
     """The images that `spec` starts from, in their order: what `docker_facts` has to look up."""
     if spec.image is not None:
         return (spec.image,)
@@ -110,7 +129,19 @@ def bases(spec: EnvironmentSpec, folder: Path, *, train_file: str) -> tuple[str,
             folder, spec.dockerfile, where=Positions.of(folder, train_file).at("dockerfile")
         )
         return dockerfile.bases(text)
-    return (_base(spec),)
+    return (_base(spec, distribution),)
+
+
+def python_of(recipe: Recipe) -> str:
+    """The Python x.y of the environment as far as its recipe tells; else this program's own."""
+    match = _PYTHON_BASE.match(recipe.base or "")
+    return minor_python(recipe.python or (match.group(1) if match else None))
+
+
+def minor_python(version: str | None) -> str:
+    """`3.11` of `3.11.7`; this program's own where nothing is known."""
+    parts = (version or "").split(".")
+    return ".".join((parts if len(parts) > 1 else platform.python_version().split("."))[:2])
 
 
 def requested_python(spec: EnvironmentSpec) -> str | None:
@@ -121,10 +152,11 @@ def requested_python(spec: EnvironmentSpec) -> str | None:
     return match.group(1) if match else None
 
 
-def _base(spec: EnvironmentSpec) -> str:
+def _base(spec: EnvironmentSpec, distribution: str) -> str:
     if spec.base is not None:
         return spec.base
-    return f"python:{spec.python}-slim" if spec.python else DEFAULT_BASE
+    base = f"python:{spec.python}-slim" if spec.python else DEFAULT_BASE
+    return f"{base}-{mpi.DEBIAN}" if distribution == "mpi" else base
 
 
 def _given_image(image: str, docker: DockerFacts) -> Recipe:
@@ -154,26 +186,50 @@ def _own_dockerfile(spec: EnvironmentSpec, folder: Path, docker: DockerFacts, po
     return _keyed(recipe, keys)
 
 
-def _generated(spec: EnvironmentSpec, folder: Path, docker: DockerFacts, positions: Positions) -> Recipe:
+def _generated(
+    spec: EnvironmentSpec, folder: Path, docker: DockerFacts, positions: Positions, *, distribution: str
+) -> Recipe:
     requirements = read_requirements(spec.pip, folder, positions=positions)
-    base = docker.base(_base(spec))
+    python = minor_python(requested_python(spec))
+    requirements, built = horovod.take_out(requirements, python=python)
+    if built is not None and spec.conda is not None:
+        raise PlanError(
+            f"{positions.at('conda')}: Horovod is built for the Python of the base, not for that of conda",
+            tip="describe the packages by environment.pip alone, or build the image by environment.dockerfile",
+        )
+    with_mpi = (mpi.PACKAGE,) if built is not None or distribution == "mpi" else ()
+    base = docker.base(_base(spec, distribution))
     recipe = Recipe(
         kind="image",
         platform=docker.platform,
         base=base.reference,
         base_digest=base.digest,
         python=spec.python,
-        apt=tuple(sorted(set(spec.apt))),
+        apt=tuple(sorted({*spec.apt, *with_mpi})),
         pip=requirements.lines,
         constraints=requirements.constraints,
         legacy_keras=spec.legacy_keras,
+        horovod=built,
         conda=_conda(spec, folder, positions),
         build_secrets=tuple(sorted(spec.build_secrets)),
         origins=_origins(spec, requirements, positions),
     )
-    keys = ("base_digest", "apt", "pip", "constraints", "legacy_keras", "conda", "build_secrets")
+    recipe = _with_wheel(recipe, base.source)
+    keys = ("base_digest", "apt", "pip", "constraints", "legacy_keras", "conda", "build_secrets", "horovod")
     recipe = _keyed(recipe, ("kind", "platform", *keys))
     return replace(recipe, dockerfile=dockerfile.generate(_ingredients(recipe, base.source)))
+
+
+def _with_wheel(recipe: Recipe, source: str) -> Recipe:
+    """`recipe` with how its Horovod is built, and under which key that is kept: not by the base's name."""
+    if recipe.horovod is None:
+        return recipe
+    text = dockerfile.generate_wheel(_ingredients(recipe, source), tensorflow=recipe.horovod.tensorflow)
+    steps = text.partition("USER root")[2]
+    built = horovod.for_image(
+        recipe.horovod, system=recipe.platform, base_digest=recipe.base_digest or "", dockerfile=steps
+    )
+    return replace(recipe, horovod=built, wheel_dockerfile=text)
 
 
 def _ingredients(recipe: Recipe, source: str) -> dockerfile.Ingredients:
@@ -184,7 +240,8 @@ def _ingredients(recipe: Recipe, source: str) -> dockerfile.Ingredients:
         apt=recipe.apt,
         pip=bool(recipe.pip),
         constraints=bool(recipe.constraints),
-        legacy_keras=recipe.legacy_keras,
+        legacy_keras=bool(recipe.legacy_keras),
+        horovod=recipe.horovod is not None,
         conda=recipe.conda is not None,
         build_secrets=recipe.build_secrets,
     )
@@ -220,7 +277,9 @@ def _refuse_image_only(spec: EnvironmentSpec, train_file: str) -> None:
 
 
 def _keyed(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
-    everything = asdict(recipe)
+    everything = {**asdict(recipe), "legacy_keras": bool(recipe.legacy_keras)}
     content = {"format": FORMAT, **{name: everything[name] for name in names}}
+    if recipe.horovod is None:
+        content.pop("horovod", None)  # so that keys from before it was built here stay what they were
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return replace(recipe, key=digest[:32])

@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.environment import context
 from runner.environment.origin import Origin, Positions
 from runner.errors import PlanError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 # https://pip.pypa.io/en/stable/reference/requirements-file-format/
 _COMMENT = re.compile(r"(?:^|\s+)#.*$")
@@ -19,6 +23,10 @@ _EDITABLE = re.compile(r"(?:-e|--editable)\b")
 _LINKS = re.compile(r"(?:-f|--find-links)(?:\s+|=|(?<=-f))(?P<path>\S.*)")
 _LOCAL = re.compile(r"(?:\.{1,2}(?:/|$|\[)|/|~|file:)|[^\s;@]+/[^\s;@]*$|\S+\.(?:whl|tar\.gz|zip)$")
 _LOCAL_URL = re.compile(r"[\w.\[\],-]+\s*@\s*(?:file:|\.{0,2}/)")
+_HASHES = re.compile(r"\s+--(?:hash|config-settings?|global-option)\b.*$")
+_ADDRESS = re.compile(
+    r"(?:-i|--index-url|--extra-index-url|-f|--find-links|--no-index|--trusted-host)(?![\w-])"
+)
 _MAX_FILES = 50
 
 
@@ -57,6 +65,27 @@ def read_requirements(pip: str | Sequence[str] | None, folder: Path, *, position
         constraints=tuple(line.text for line in lines if line.constraint),
         origins=tuple(Origin(line=line.text, where=line.where) for line in lines),
     )
+
+
+def packages(lines: Sequence[str], *, python: str) -> Iterator[tuple[str, Requirement]]:
+    """(line, requirement) of each line that names a package and applies to Python `python` (`3.11`) here."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
+    for line in lines:
+        if line.startswith("-"):
+            continue
+        try:
+            found = Requirement(_HASHES.sub("", line))
+        except InvalidRequirement:  # uv names it, with its line
+            continue
+        if found.marker is None or found.marker.evaluate(environment):
+            yield line, found
+
+
+def addresses(lines: Sequence[str]) -> tuple[str, ...]:
+    """The option lines that say where packages are found."""
+    return tuple(line for line in lines if _ADDRESS.match(line))
 
 
 def _listed(pip: Sequence[str], folder: Path, positions: Positions) -> Iterator[_Line]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.environment import blame, keras
+from runner.environment import blame, keras, wheels
 from runner.environment.python import find_python, uv, uv_environment
 from runner.environment.recipe import Recipe
 from runner.environment.stream import Ended, Log, stream
+from runner.environment.turns import alone
 from runner.errors import EnvironmentFailed
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def prepare_venv(recipe: Recipe, *, root: Path, log: Log) -> Venv:
     venv = _venv(recipe, root)
     root.mkdir(parents=True, exist_ok=True)
     # Also where it is there already: `pushtrain gc` removes under this lock what was not used for long.
-    with _locked(root / f"{recipe.key}.lock", log):
+    with alone(root / f"{recipe.key}.lock", log, making="environment"):
         if not is_complete(recipe, root=root):
             _make(recipe, venv, log)
         os.utime(venv.path / COMPLETE)
@@ -73,6 +72,7 @@ def _make(recipe: Recipe, venv: Venv, log: Log) -> None:
     try:
         _create(recipe, venv, log)
         _install(recipe, venv, log)
+        _install_horovod(recipe, venv, log)
         if recipe.legacy_keras:
             _install_legacy_keras(venv, log)
         (venv.path / COMPLETE).write_text("")
@@ -92,7 +92,19 @@ def _create(recipe: Recipe, venv: Venv, log: Log) -> None:
 def _install(recipe: Recipe, venv: Venv, log: Log) -> None:
     if not recipe.pip:
         return
-    arguments = ["-r", _written(venv.path / "requirements.txt", recipe.pip)]
+    _uv_install(recipe, venv, log, file=_written(venv.path / "requirements.txt", recipe.pip))
+
+
+def _install_horovod(recipe: Recipe, venv: Venv, log: Log) -> None:
+    """After the rest, whose TensorFlow it was built for; what it requires is taken as it is there."""
+    wheel = wheels.for_venv(recipe, root=wheels.folder(venv.path.parent), log=log)
+    if wheel is not None:
+        lines = wheels.requirement_lines(recipe, str(wheel)).splitlines()
+        _uv_install(recipe, venv, log, file=_written(venv.path / wheels.REQUIREMENTS, lines))
+
+
+def _uv_install(recipe: Recipe, venv: Venv, log: Log, *, file: str) -> None:
+    arguments = ["-r", file]
     if recipe.constraints:
         arguments += ["-c", _written(venv.path / "constraints.txt", recipe.constraints)]
     ended = _uv(("pip", "install", "--python", str(venv.python), *arguments), venv, log)
@@ -127,18 +139,6 @@ def _uv(arguments: Sequence[str], venv: Venv, log: Log) -> Ended:
 
 def _last(ended: Ended) -> str:
     return next((line.strip() for line in reversed(ended.lines) if line.strip()), f"exit code {ended.code}")
-
-
-@contextlib.contextmanager
-def _locked(path: Path, log: Log) -> Iterator[None]:
-    """Only one process at a time; the kernel frees the lock of one that was killed."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log("another run makes the same environment: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _require_apt(recipe: Recipe) -> None:

@@ -134,8 +134,10 @@ class EnvironmentSpec(Section):
     build_secrets: Annotated[tuple[Variable, ...], Listed] = Field(
         (), description="Environment variables that the build may read; never kept in the image."
     )
-    legacy_keras: bool = Field(
-        False, description="Keras 2 under a TensorFlow that has Keras 3 (for Horovod)."
+    legacy_keras: bool | None = Field(
+        None,
+        description="True: Keras 2 under a TensorFlow that has Keras 3. False: Keras 3 is meant, and several "
+        "ranks are not refused for it.",
     )
 
 

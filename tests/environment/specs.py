@@ -26,20 +26,31 @@ def venv(folder: Path, environment: str, files: Mapping[str, str] | None = None)
 
 
 def planned_image(
-    folder: Path, environment: str, files: Mapping[str, str] | None = None, *, digest: str = DIGEST
+    folder: Path,
+    environment: str,
+    files: Mapping[str, str] | None = None,
+    *,
+    digest: str = DIGEST,
+    distribution: str = "none",
 ) -> Recipe:
     """As on a Docker where every base has `digest`: no daemon is asked."""
     spec = written(folder, environment, files)
     known = tuple(
         Base(reference=name, digest=digest, source=f"{name.partition(':')[0]}@{digest}")
-        for name in bases(spec, folder, train_file="train.yml")
+        for name in bases(spec, folder, train_file="train.yml", distribution=distribution)
     )
     facts = DockerFacts(platform="linux/amd64", bases=known)
-    return image_recipe(spec, folder, train_file="train.yml", docker=facts)
+    return image_recipe(spec, folder, train_file="train.yml", docker=facts, distribution=distribution)
 
 
-def image(folder: Path, environment: str, files: Mapping[str, str] | None = None) -> Recipe:
+def image(
+    folder: Path,
+    environment: str,
+    files: Mapping[str, str] | None = None,
+    *,
+    distribution: str = "none",
+) -> Recipe:
     """As on the Docker of this test session."""
     spec = written(folder, environment, files)
-    facts = docker_facts(bases(spec, folder, train_file="train.yml"))
-    return image_recipe(spec, folder, train_file="train.yml", docker=facts)
+    facts = docker_facts(bases(spec, folder, train_file="train.yml", distribution=distribution))
+    return image_recipe(spec, folder, train_file="train.yml", docker=facts, distribution=distribution)

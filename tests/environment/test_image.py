@@ -15,6 +15,7 @@ import pytest
 from runner.environment import Image, Recipe, base_digest, prepare_image, present
 from runner.errors import EngineError, EnvironmentFailed
 from tests.environment.specs import image
+from tests.fixtures.docker import cache_folder
 from tests.services.dockerd import DockerEngine
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
@@ -31,7 +32,14 @@ def prepare(
     secrets: Mapping[str, str] | None = None,
 ) -> Image:
     log = (lines if lines is not None else []).append
-    return prepare_image(recipe, folder=folder, registry=registry, secrets=secrets or {}, log=log)
+    return prepare_image(
+        recipe,
+        folder=folder,
+        registry=registry,
+        secrets=secrets or {},
+        wheel_cache=cache_folder() / "wheels",
+        log=log,
+    )
 
 
 def here(engine: DockerEngine) -> tuple[set[str], set[str]]:

@@ -86,7 +86,9 @@ def test_the_teams_own_image_is_taken_where_it_is_the_same(
     version = {"here": "2.0.0", "registry": "1.1.1"}[kept]
     recipe = image(tmp_path, f"base: {base_image}\npip: [iniconfig=={version}]")
     shared = registry if kept == "registry" else None
-    ours = prepare_image(recipe, folder=tmp_path, registry=shared, secrets={}, log=lambda _: None)
+    ours = prepare_image(
+        recipe, folder=tmp_path, registry=shared, secrets={}, wheel_cache=tmp_path, log=lambda _: None
+    )
     if shared:
         docker_engine.docker("image", "rm", "-f", ours.reference, f"pushtrain/env:{recipe.key}")
 
@@ -213,6 +215,8 @@ def test_what_runs_the_forks_code_with_a_network_is_not_built(
 
     assert lines == []
     if recipe.dockerfile_path is not None:
-        ours = prepare_image(recipe, folder=tmp_path, registry=None, secrets={}, log=lambda _: None)
+        ours = prepare_image(
+            recipe, folder=tmp_path, registry=None, secrets={}, wheel_cache=tmp_path, log=lambda _: None
+        )
         check_isolated(recipe, registry=None)
         assert prepare(recipe, tmp_path, lines) == ours
