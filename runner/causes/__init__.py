@@ -76,7 +76,7 @@ def check(attempt: Attempt) -> None:
             )
         case "lost":
             raise TrainingFailed(attempt.cause, code=EngineError.exit_code, tip="pushtrain run --fresh")
-    message = _end(attempt) + (f": {attempt.cause}" if attempt.cause else "")
+    message = ": ".join(filter(None, (_end(attempt), attempt.cause))) or f"it ended with exit code {attempt.exit_code}"
     raise TrainingFailed(message, code=attempt.exit_code or 1, tip=tip(attempt.cause))
 
 
@@ -92,12 +92,14 @@ def tip(cause: str) -> str:
 
 
 def _end(attempt: Attempt) -> str:
-    """Who ended how: `rank 3 (node 1, worker 1) ended with exit code 7`."""
+    """Who ended how: `rank 3 (node 1, worker 1) ended with exit code 7`; empty where no process did."""
     how = f"was ended by {attempt.signal}" if attempt.signal else f"ended with exit code {attempt.exit_code}"
     where = "" if attempt.failed_node is None else f"node {attempt.failed_node}"
+    if attempt.failed_rank is None and not attempt.failed_task:
+        return ""
     if attempt.failed_rank is None:
         place = f" on {where}" if where else ""
-        return f"{attempt.failed_task or 'the launcher'}{place} {how} before the ranks"
+        return f"{attempt.failed_task}{place} {how} before the ranks"
     places = ", ".join(filter(None, (where, attempt.failed_task)))
     return f"rank {attempt.failed_rank}" + (f" ({places})" if places else "") + f" {how}"
 

@@ -24,6 +24,7 @@ _PORT = "leave the choice of ports to Pushtrain, or end what listens there; see:
 _SLOW = "see what the other ranks did then: pushtrain logs; `timeout.silence` of train.yml has their stacks written"
 _HOROVOD = "build Horovod for this TensorFlow: give both in `environment.pip` of train.yml and run again"
 _FIRST = "see how the other ranks ended: pushtrain logs"
+_BY_WHOM = "who did it (a person, a batch system, an out-of-memory daemon) may have it in its log: journalctl"
 _CPU = "install a build for this machine's CPU, or choose hosts by `resources.labels`: lscpu shows what it can do"
 
 
@@ -38,6 +39,8 @@ class Known:
     def matches(self, cause: str) -> bool:
         """Whether `cause` is this sentence with something in it."""
         before, gap, after = self.sentence.partition("{}")
+        if self.sentence == "{}":
+            return self.pattern.search(cause) is not None
         return cause == before if not gap else cause.startswith(before) and cause.endswith(after)
 
 
@@ -170,7 +173,12 @@ ORIGINS = (
         "mpirun in `run` of train.yml needs no -np and no --host: ask by `distribution.processes_per_node`",
     ),
     _known(
-        r"(?:unable to find|was unable to launch) the specified (?:executable|application)|^Executable: (\S+)",
+        r"^Executable: (\S+)",
+        "mpirun found no program {} on a node",
+        "check `run` or `entrypoint` of train.yml; what it starts must be in every node's environment",
+    ),
+    _known(
+        r"(?:unable to find|unable to launch) the specified (?:executable|application)",
         "mpirun found no such program on a node",
         "check `run` or `entrypoint` of train.yml; what it starts must be in every node's environment",
     ),
@@ -281,8 +289,6 @@ SIGNALS = {
 # What to change for causes that no text of a program tells.
 FURTHER = (
     (KERNEL, _MEMORY),
-    (
-        OUTSIDE,
-        "who did it (a person, a batch system, an out-of-memory daemon) may have it in its log: journalctl",
-    ),
+    (OUTSIDE, _BY_WHOM),
+    ("ended from outside", _BY_WHOM),
 )

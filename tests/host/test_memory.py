@@ -1,0 +1,103 @@
+"""The kernel's counters -> whether it ended a process for memory. Shown with a real memory group, where root may."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runner.host import memory
+from runner.host.memory import MemoryWatch
+
+LIMIT_BYTES = 48 * 1024 * 1024
+FIRST_VERSION = Path("/sys/fs/cgroup/memory")
+SECOND_VERSION = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+# A child that joins the group before it runs: all that it allocates is the group's.
+IN_GROUP = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); exec(sys.argv[2])"
+GREEDY = "b = [bytearray(b'x' * (8 << 20)) for _ in range(64)]"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A memory group of its own, and the file in which it counts."""
+
+    folder: Path
+    counter: str
+
+    def run(self, code: str) -> int:
+        """Run Python code in it; how it ended."""
+        argv = [sys.executable, "-c", IN_GROUP, str(self.folder / "cgroup.procs"), code]
+        return subprocess.run(argv, check=False).returncode
+
+
+def made_group() -> Group | None:
+    """A fresh group of either version with a limit; None where neither can be made."""
+    for parent, limit, swap, counter in (
+        (FIRST_VERSION, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.oom_control"),
+        *((root, "memory.max", "memory.swap.max", "memory.events") for root in SECOND_VERSION),
+    ):
+        folder = parent / f"pushtrain-test-{uuid.uuid4().hex[:8]}"
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        if (folder / limit).exists():
+            (folder / limit).write_text(str(LIMIT_BYTES))
+            if (folder / swap).exists():
+                (folder / swap).write_text("0" if swap == "memory.swap.max" else str(LIMIT_BYTES))
+            return Group(folder, counter)
+        folder.rmdir()
+    return None
+
+
+@pytest.fixture
+def group() -> Iterator[Group]:
+    found = made_group()
+    if found is None:
+        pytest.skip("no memory group can be made here")
+    yield found
+    found.folder.rmdir()
+
+
+def test_a_process_that_the_kernel_ends_for_memory_is_counted(group: Group) -> None:
+    machine, own = MemoryWatch(), MemoryWatch(Path("/nowhere"), (group.folder / group.counter,))
+    assert group.run(GREEDY) == -signal.SIGKILL
+    assert own.kills() == 1
+    assert machine.kills() >= 1
+
+
+def test_a_process_that_was_killed_otherwise_is_not_counted(group: Group) -> None:
+    own = MemoryWatch(Path("/nowhere"), (group.folder / group.counter,))
+    assert group.run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)") == -signal.SIGKILL
+    assert own.kills() == 0
+
+
+def test_what_was_counted_before_does_not_count(tmp_path: Path) -> None:
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("pgfault 9\noom_kill 18\nnuma_hit 1\n")
+    watch = MemoryWatch(vmstat, ())
+    assert watch.kills() == 0
+    vmstat.write_text("pgfault 9\noom_kill 20\nnuma_hit 1\n")
+    assert watch.kills() == 2
+
+
+def test_counters_that_cannot_be_read_count_nothing(tmp_path: Path) -> None:
+    assert MemoryWatch(tmp_path / "absent", (tmp_path / "also",)).kills() == 0
+
+
+def test_the_own_group_is_found_under_either_version(tmp_path: Path) -> None:
+    table = tmp_path / "cgroup"
+    table.write_text("9:name=systemd:/\n4:cpu,memory:/box\n0::/job\n")
+    root = tmp_path / "fs"
+    old, new = root / "memory/box/memory.oom_control", root / "unified/job/memory.events"
+    for path in (old, new):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert memory.own_group_files(table, root) == (old, new)
+    assert memory.own_group_files(tmp_path / "absent", root) == ()
