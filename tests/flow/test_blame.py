@@ -69,6 +69,7 @@ CASES = {
     "gloo-kill": (1, "killed from outside"),
     "gloo-kill-of-rank-0": (0, "killed from outside"),
     "mwms-raise": (1, "ValueError: loss is nan"),
+    "mwms-exit": (1, ""),
     "mwms-kill": (1, "killed from outside"),
     "mwms-kill-of-rank-0": (0, "killed from outside"),
     "jax-kill": (1, "killed from outside"),
