@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from runner import blame, errors
+from runner import agreement, blame, errors
 from runner.blame import Failure
 from runner.switchboard import EVENTS, Switchboard
 
@@ -37,7 +37,7 @@ class Interrupts(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How an attempt ended. `kind` is succeeded, failed, lost (a host died), timeout or cancelled."""
+    """How an attempt ended. `kind` is succeeded, failed, diverged, lost (a host died), timeout or cancelled."""
 
     kind: str
     code: int = 0
@@ -54,7 +54,7 @@ class Gang:
 
     The attempt lasts until all awaited `processes` ended; then daemons and launchers are ended. `names` are those by
     which launchers call nodes. With `least_nodes` it goes on when other nodes than the first are lost, as long as so
-    many are left. `agreement` compares the ranks' weights, `divergence` is what follows when they differ.
+    many are left. `weights` compares those of the ranks, `divergence` is what follows when they differ.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Gang:
         interrupts: Interrupts,
         names: Mapping[str, int] | None = None,
         least_nodes: int | None = None,
-        agreement: Agreement | None = None,
+        weights: Agreement | None = None,
         divergence: Literal["fail", "warn", "ignore"] = "ignore",
     ) -> None:
         self._channels, self._inbox = channels, inbox
@@ -75,7 +75,7 @@ class Gang:
         self._processes = {process.rank: process for process in processes}
         self._switchboard = Switchboard(channels, names=names or {})
         self._least_nodes = least_nodes or len(channels)
-        self._agreement, self._divergence = agreement, divergence
+        self._agreement, self._divergence = weights, divergence
         self.warnings: list[str] = []
         self._fetched: set[int] = set()
         self._started_at_s: dict[int, float] = {}
@@ -223,13 +223,17 @@ class Gang:
 
     def _on_weights(self, _: int, event: Event) -> None:
         """What a rank's weights are like; where ranks differ, `distribution.divergence` says what follows."""
-        found = self._agreement.add(event["rank"], event["report"]) if self._agreement is not None else None
+        told = agreement.report(event["report"])
+        if told is None or self._agreement is None:
+            return
+        found = self._agreement.add(event["rank"], told)
         if found is None:
             return
+        self._agreement = None  # Said once.
         if self._divergence == "fail":
-            self._fail(Outcome(kind="failed", code=1, cause=found.message))
+            self._fail(Outcome(kind="diverged", code=1, cause=f"{found.message}; {found.tip}"))
         else:
-            self.warnings.append(found.message)
+            self.warnings.append(f"{found.message}; {found.tip}")
 
     def _on_shared(self, _: int, event: Event) -> None:
         """Two ranks of a node wrote one file."""

@@ -55,7 +55,7 @@ class Hosts:
             self.channels.pop(node).close()
 
     def ports(self, count: int) -> dict[int, tuple[int, ...]]:
-        """So many free ports of every node, held for it from now on. Raises EngineError where a host does not answer."""
+        """So many free ports of every node, held for it from now on. Raises EngineError where no host answers."""
         for channel in self.channels.values():
             channel.send("ports", count=count)
         found: dict[int, tuple[int, ...]] = {}

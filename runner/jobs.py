@@ -37,7 +37,9 @@ def addressed(plan: Plan, reservation: Reservation, *, containers: bool) -> Rese
         ports = tuple(range(CONTAINER_PORT, CONTAINER_PORT + ports_per_node(plan)))
         slots = (replace(slot, ports=ports) for slot in reservation.slots)
         names = reservation.hostnames
-        named = (replace(slot, address=name) if several else slot for slot, name in zip(slots, names, strict=True))
+        named = (
+            replace(slot, address=name) if several else slot for slot, name in zip(slots, names, strict=True)
+        )
         return Reservation(slots=tuple(named), interface="eth0" if several else "lo")
     if not several or any(slot.address != LOOPBACK for slot in reservation.slots):
         return reservation

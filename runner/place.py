@@ -16,10 +16,12 @@ from runner.quantities import format_size
 class Gang:
     """What a run wants at the same moment: `nodes` times the GPUs, CPUs and memory of one node.
 
-    None wants nothing in particular: any model of GPU, any number of CPUs, any memory.
+    None wants nothing in particular: any model of GPU, any number of CPUs, any memory. An elastic gang starts with as
+    few as `min_nodes`; None is as many as `nodes`.
     """
 
     nodes: int
+    min_nodes: int | None = None
     processes_per_node: int = 1
     gpus_per_node: int = 0
     gpu_model: str | None = None
@@ -114,7 +116,14 @@ def place(gang: Gang, hosts: tuple[Host, ...], *, nodes_per_host: int | None) ->
 
 def fits(gang: Gang, hosts: tuple[Host, ...], *, nodes_per_host: int | None = None) -> bool:
     """Return whether `place` would succeed: asked with every GPU of the hosts, whether it can ever run."""
-    return sum(_room(gang, host, nodes_per_host) for host in hosts) >= gang.nodes
+    room = sum(_room(gang, host, nodes_per_host) for host in hosts)
+    return room >= (gang.min_nodes or gang.nodes)
+
+
+def shrunk(gang: Gang, hosts: tuple[Host, ...], *, nodes_per_host: int | None = None) -> Gang:
+    """The gang with as many nodes as have a place now, never fewer than it can do with."""
+    room = sum(_room(gang, host, nodes_per_host) for host in hosts)
+    return replace(gang, nodes=max(min(room, gang.nodes), gang.min_nodes or gang.nodes))
 
 
 def _preference(gang: Gang, host: Host, nodes_per_host: int | None) -> tuple[int, int, str]:

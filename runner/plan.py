@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from runner import placeholders
+from runner import placeholders, remarks
 from runner.datasets import Dataset
 from runner.environment import Recipe
 from runner.errors import Corrupt, PlanError
@@ -226,7 +226,7 @@ def decide(
         retries=Retries(max=spec.retry.max, exit_codes=spec.retry.exit_codes, on=spec.retry.on),
         release=release,
         reuse=spec.policy.reuse,
-        notes=notes + _unused(spec, asked) + _exposed(spec),
+        notes=(*notes, *remarks.unused(spec, by_hand=asked.trigger == "local"), *remarks.exposed(spec)),
         artifacts=ArtifactLimits(size_bytes=spec.outputs.artifact_bytes, count=spec.outputs.artifact_count),
         isolated=asked.fork,
         group=_group(spec, source, asked, overrides=overrides),
@@ -268,6 +268,7 @@ def _gang(spec: Spec) -> Gang:
     gpu = resources.gpu
     return Gang(
         nodes=resources.nodes.max,
+        min_nodes=resources.nodes.min if _is_elastic(spec) else None,
         processes_per_node=spec.processes_per_node,
         gpus_per_node=gpu.count if gpu is not None else 0,
         gpu_model=gpu.model if gpu is not None else None,
@@ -282,10 +283,16 @@ def _distribution(spec: Spec) -> Distribution:
         type=kind.type,
         tasks=getattr(kind, "tasks", ()),
         min_nodes=nodes.min,
-        elastic=kind.type == "torch" and nodes.min < nodes.max,
+        elastic=_is_elastic(spec),
         timeline=getattr(kind, "timeline", False),
         divergence=getattr(kind, "divergence", "ignore"),
     )
+
+
+def _is_elastic(spec: Spec) -> bool:
+    """Whether the gang may start, or go on, with fewer nodes: torchrun alone can."""
+    nodes = spec.resources.nodes
+    return spec.distribution.type == "torch" and nodes.min < nodes.max
 
 
 def _check_distribution(spec: Spec) -> None:
@@ -338,38 +345,12 @@ def _release(spec: Spec, branch: str | None) -> tuple[PlannedRelease | None, tup
     return planned, ()
 
 
-def _exposed(spec: Spec) -> tuple[str, ...]:
-    """Secrets that the command line would show to everybody on the host."""
-    if spec.run is None or not any(
-        isinstance(part, placeholders.Reference) and part.kind == "secrets"
-        for part in placeholders.parse(spec.run)
-    ):
-        return ()
-    return (
-        "run: a secret in it is seen in the host's process list; let the script read the variable instead",
-    )
-
-
 def _group(spec: Spec, source: Source, asked: Asked, *, overrides: Sequence[str]) -> str | None:
     """The group that the run belongs to: a run by hand belongs to none."""
     if spec.concurrency is None or asked.trigger == "local":
         return None
     filled = known_text(spec, source, overrides=overrides, asked=asked)(spec.concurrency.group)
     return f"{asked.repository or ''}: {spec.name}: {filled}"
-
-
-def _unused(spec: Spec, asked: Asked) -> tuple[str, ...]:
-    """What train.yml asks for and this run on one machine has no use for."""
-    notes = []
-    if spec.concurrency is not None and asked.trigger == "local":
-        notes.append("concurrency: has no effect on a run by hand")
-    if spec.resources.nodes.min != spec.resources.nodes.max:
-        notes.append(
-            f"resources.nodes: all {spec.resources.nodes.max} are taken; a range is for elastic gangs"
-        )
-    if spec.policy.priority != type(spec.policy)().priority:
-        notes.append("policy.priority: has no effect on one machine; it is for the engine slurm")
-    return tuple(notes)
 
 
 def to_json(plan: Plan) -> str:

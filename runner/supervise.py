@@ -288,7 +288,7 @@ class Supervision:
             interrupts=self._watch,
             names={name: node for node, name in enumerate(reservation.hostnames)},
             least_nodes=plan.distribution.min_nodes if plan.distribution.elastic else None,
-            agreement=Agreement(world_size=len(reservation.slots) * plan.gang.processes_per_node),
+            weights=Agreement(world_size=len(reservation.slots) * plan.gang.processes_per_node),
             divergence=plan.distribution.divergence,
         )
 

@@ -39,7 +39,8 @@ class Machine:
 
     def check(self, gang: Gang) -> None:
         """Raise NoCapacity when the gang can never fit on this machine."""
-        place.place(gang, (self._host(_gpus_for(gang)),), nodes_per_host=None)
+        here = (self._host(_gpus_for(gang)),)
+        place.place(place.shrunk(gang, here), here, nodes_per_host=None)
 
     def submit(self, run_id: str) -> None:
         """Start the supervisor in a session of its own, so that it outlives the caller and its terminal."""
@@ -89,6 +90,7 @@ class Machine:
     def reserve(self, gang: Gang, *, run_id: str) -> Reservation | None:
         """All the GPUs of the gang at once, or None while other runs hold them. Raises NoCapacity."""
         found = _gpus_for(gang)
+        gang = place.shrunk(gang, (self._host(found),))
         place.place(gang, (self._host(found),), nodes_per_host=None)
         wanted = gang.nodes * gang.gpus_per_node
         free = found

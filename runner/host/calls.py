@@ -76,7 +76,10 @@ class Caller:
     def _pass_back(self, call: str) -> None:
         place, answers = self._folder / call, self._answers[call]
         with contextlib.suppress(OSError):  # The agent is gone, and with it whoever wanted to know.
-            with (place / "out").open("wb", buffering=0) as out, (place / "err").open("wb", buffering=0) as err:
+            with (
+                (place / "out").open("wb", buffering=0) as out,
+                (place / "err").open("wb", buffering=0) as err,
+            ):
                 while True:
                     stream, data = answers.get()
                     if stream == 0:

@@ -1,4 +1,4 @@
-"""A Job -> the folder where this host and the processes of its node meet: scripts, host file, pipes of launched ranks."""
+"""A Job -> the folder where this host and the processes of its node meet: scripts, host file, pipes of ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INSIDE = Path(__file__).with_name("inside")
 HOST_FILE = "hosts"
-OUTPUT, STATUS, RUN = "output", "status", "run"
+OUTPUT, STATUS, RUN, RESTARTABLE = "output", "status", "run", "restartable"
 NEW_CALLS = "new"
 
 
@@ -44,6 +44,8 @@ def _make_rank(job: Job, process: Process) -> None:
         for name in (OUTPUT, STATUS):
             os.mkfifo(place / name)
         (place / RUN).write_text(_script(job, process))
+        if process.restartable:
+            (place / RESTARTABLE).touch()
 
 
 def _script(job: Job, process: Process) -> str:

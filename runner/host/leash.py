@@ -12,12 +12,47 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from runner.host import orphans
+
 MARK = "PUSHTRAIN_MARK"
+LEASH_GRACE_S = 5.0
+
+
+class Leash:
+    """The guardian of one attempt, held by the host process."""
+
+    def __init__(self) -> None:
+        self._guardian: subprocess.Popen[str] | None = None
+
+    def hold(self, mark: str, *, in_docker: bool) -> None:
+        """Start the guardian that ends what carries the mark if this process dies; an earlier one is let go."""
+        self.drop()
+        kind = "docker" if in_docker else "local"
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-m", "runner.host.leash", mark, kind, str(LEASH_GRACE_S)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            pass_fds=_inherited_leases(),
+        )
+        orphans.spare(self._guardian.pid)
+
+    def drop(self) -> None:
+        """Let the guardian go: nothing is left to end. Safe to repeat."""
+        if self._guardian is not None:
+            self._guardian.communicate("done")
+            self._guardian = None
+
+
+def _inherited_leases() -> tuple[int, ...]:
+    """File descriptors of the GPU leases that the engine gave this process, to be held by the guardian too."""
+    return tuple(int(fd) for fd in os.environ.get("PUSHTRAIN_LEASE_FDS", "").split(",") if fd)
 
 
 def marked_processes(mark: str) -> list[int]:

@@ -15,6 +15,7 @@ from runner.host import gang_folder
 from runner.host.job import any_file
 from runner.host.launched import LaunchedRank
 from runner.host.output import Mask, OutputStream
+from runner.host.reports import Reports
 from runner.scan import is_within
 from runner.store import open_store
 
@@ -49,10 +50,31 @@ class Node:
         self._mirror: Any = None
         self._reader: Any = None
         self._keeper: threading.Thread | None = None
+        self.reports = Reports(job)
 
     def fetch(self) -> None:
         """Bring source and data here. Repeating it brings only what is missing. Raises SourceError, DatasetError."""
-        from runner import datasets, manifest, source
+        from runner import datasets
+
+        job = self.job
+        self._bring_source()
+        for dataset in job.datasets:
+            path = datasets.fetch(dataset, store=self._store, cache=Path(job.cache), progress=lambda _: None)
+            self._datasets[dataset.name] = str(path)
+        if job.is_gang:
+            gang_folder.make(job)
+        if job.resume:
+            self._bring_checkpoints()
+        if job.image is not None:
+            _give_away(job.work)
+            if job.is_gang:
+                _give_away(job.gang_folder)
+        if job.processes:
+            self.ranks.join()
+
+    def _bring_source(self) -> None:
+        """The working folder, with its places for what the ranks write; after a loss, with what was stored of that."""
+        from runner import manifest, source
 
         job = self.job
         if not job.work.is_dir():
@@ -65,20 +87,9 @@ class Node:
             half.rename(job.work)
         for folder in (job.outputs, job.logs):
             (job.work / folder).mkdir(parents=True, exist_ok=True)
-        self._make_rank_folders()
-        if job.is_gang:
-            gang_folder.make(job)
-        if job.resume:
-            self._bring_checkpoints()
-        for dataset in job.datasets:
-            path = datasets.fetch(dataset, store=self._store, cache=Path(job.cache), progress=lambda _: None)
-            self._datasets[dataset.name] = str(path)
-        if job.image is not None:
-            _give_away(job.work)
-            if job.is_gang:
-                _give_away(job.gang_folder)
-        if job.processes:
-            self.ranks.join()
+        for process in job.processes if job.per_rank else ():
+            if process.kind != "launcher":
+                (job.work / job.outputs / f"rank-{process.rank}").mkdir(parents=True, exist_ok=True)
 
     @property
     def ranks(self) -> Ranks:
@@ -168,13 +179,6 @@ class Node:
         if is_within(own, job.work) and any_file(own):
             shutil.copytree(own, job.brought / job.checkpoints, symlinks=True)
         manifest.restore(self._store, job.chief_prefix, job.brought, below=job.checkpoints)
-
-    def _make_rank_folders(self) -> None:
-        if self.job.per_rank:
-            for process in self.job.processes:
-                if process.kind != "launcher":
-                    folder = self.job.work / self.job.outputs / f"rank-{process.rank}"
-                    folder.mkdir(parents=True, exist_ok=True)
 
     def _keep(self) -> None:
         if self._keeper is not None:

@@ -207,9 +207,9 @@ def _signal_group(pid: int, signum: int) -> None:
 
 def _open_mpi_folders(job: Job) -> dict[str, str]:
     """Where Open MPI keeps sockets and shared memory: one folder, which goes with the node, however that ends."""
-    folder = str(shared_memory(job.mark))
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    return {"OMPI_MCA_orte_tmpdir_base": folder, "OMPI_MCA_btl_vader_backing_directory": folder}
+    folder = shared_memory(job.mark)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return {"OMPI_MCA_orte_tmpdir_base": str(folder), "OMPI_MCA_btl_vader_backing_directory": str(folder)}
 
 
 def _named(hostname: str) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ import functools
 import logging
 import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from runner.errors import EngineError, PushtrainError
 from runner.host import orphans
 from runner.host.launched import LaunchedRank
+from runner.host.leash import LEASH_GRACE_S, Leash
 from runner.host.line import Line
 from runner.host.node import Node
 from runner.host.ports import Ports
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.1
 BEAT_S = 1.0
-LEASH_GRACE_S = 5.0
 LOST_GRACE_S = 30.0
 # A launcher whose ranks have all ended has nothing left to do; mpirun would sleep for its own grace after a failure.
 LAUNCHER_GRACE_S = 0.5
@@ -58,7 +57,7 @@ class Service:
         self._ports = Ports()
         self._exchange: Exchange | None = None
         self._lease_ends_s: float | None = None
-        self._leash: subprocess.Popen[str] | None = None
+        self._leash = Leash()
         self._done = False
 
     def run(self) -> int:
@@ -147,6 +146,7 @@ class Service:
         with _told(f"rank {rank} left something"):  # The supervisor sweeps when the run ends.
             self._ranks.pop(rank).close()
         lines = [*self._node.outputs[rank].last_lines]
+        self._report()  # Before its end is told, which may be the last that anybody waits for.
         self._check_idle()
         self._line.tell({"event": "exited", "rank": rank, "last_lines": lines, **event})
 
@@ -226,7 +226,7 @@ class Service:
         self._line.forget()
         self._stopping = False
         self._node = Node(job, on_first_line=lambda: self._inbox.put(("spoken", None)))
-        self._hold_leash(job)
+        self._leash.hold(job.mark, in_docker=job.image is not None)
         threading.Thread(target=self._prepare, daemon=True).start()
 
     def _prepare(self) -> None:
@@ -287,9 +287,8 @@ class Service:
             if rank.process.kind != "launcher" or signum == signal.SIGKILL or not has_begun:
                 rank.signal(signum)
         self._abandon(begun=signum == signal.SIGKILL)
-        if signum == signal.SIGKILL:
-            if self._exchange is not None:
-                self._exchange.kill()
+        if signum == signal.SIGKILL and self._exchange is not None:
+            self._exchange.kill()
         if self._ranks:
             deadline_s = time.monotonic() + grace_s
             self._kill_at_s = min(deadline_s, self._kill_at_s or deadline_s)
@@ -342,19 +341,16 @@ class Service:
         latest_s = max((s.last_output_s for s in streams), default=time.monotonic())
         silent_s = time.monotonic() - latest_s if self._ranks else 0.0
         self._line.tell({"event": "beat", "silent_s": silent_s}, keep=False)
+        self._report()
 
-    def _hold_leash(self, job: Job) -> None:
-        """Start the guardian that ends the ranks of this attempt if this process dies."""
-        self._drop_leash()
-        kind = "docker" if job.image is not None else "local"
-        self._leash = subprocess.Popen(
-            [sys.executable, "-m", "runner.host.leash", job.mark, kind, str(LEASH_GRACE_S)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            pass_fds=_inherited_leases(),
-        )
-        orphans.spare(self._leash.pid)
+    def _report(self) -> None:
+        """Tell what the Python inside the ranks noticed."""
+        if self._node is None:
+            return
+        for rank, line in self._node.reports.weights():
+            self._line.tell({"event": "weights", "rank": rank, "report": line}, keep=False)
+        for sentence in self._node.reports.shared():
+            self._line.tell({"event": "shared", "message": sentence})
 
     def _close(self) -> None:
         self._line.close()
@@ -362,12 +358,7 @@ class Service:
         self._ports.close()
         if self._node is not None:
             self._node.close()
-        self._drop_leash()
-
-    def _drop_leash(self) -> None:
-        if self._leash is not None:
-            self._leash.communicate("done")
-            self._leash = None
+        self._leash.drop()
 
 
 @contextlib.contextmanager
@@ -377,13 +368,6 @@ def _told(what: str) -> Iterator[None]:
         yield
     except PushtrainError as error:
         logger.warning("%s: %s", what, error)
-
-
-def _inherited_leases() -> tuple[int, ...]:
-    """File descriptors of the GPU leases that the engine gave this process, to be held by the leash too."""
-    import os
-
-    return tuple(int(fd) for fd in os.environ.get("PUSHTRAIN_LEASE_FDS", "").split(",") if fd)
 
 
 def _failure(error: Exception) -> PushtrainError:

@@ -66,11 +66,12 @@ def node_names(reservation: Reservation) -> tuple[str, ...]:
     """What mpirun and its agent call the nodes, by node rank.
 
     An address that is a name (a container's) is taken as it is. Else the first is the host's own name, by which mpirun
-    knows that it need not call the agent, and node K is `node-K`: nodes of one machine may share an address.
+    knows that it need not call the agent, and node K is `node-K`: nodes of one machine may have one host name.
     """
+    names = zip(reservation.slots, reservation.hostnames, strict=True)
     return tuple(
-        slot.address if not _is_ip(slot.address) else (f"node-{slot.node_rank}" if number else slot.host)
-        for number, slot in enumerate(reservation.slots)
+        slot.address if not _is_ip(slot.address) else (name if number else slot.host)
+        for number, (slot, name) in enumerate(names)
     )
 
 

@@ -79,7 +79,11 @@ class Screen:
         from rich.text import Text
 
         run = self._run
-        prefix = f"[{stream_name(run, rank)}] " if run is not None and run.world_size > 1 and rank is not None else ""
+        prefix = (
+            f"[{stream_name(run, rank)}] "
+            if run is not None and run.world_size > 1 and rank is not None
+            else ""
+        )
         for line in lines:
             text = Text.assemble((prefix, "dim"))
             text.append_text(Text.from_ansi(coloured(line)) if self._console.is_terminal else Text(line))

@@ -15,6 +15,7 @@ from runner import errors, jobs
 from runner.gang import Gang, Outcome
 from runner.host.channel import Channel, Event
 from runner.host.job import Job
+from runner.launch import Process
 from runner.place import Reservation, Slot
 from runner.plan import Limits
 from tests.flow import made
@@ -33,11 +34,19 @@ def started(*, ago_s: float = 0.0) -> Event:
 
 
 def exited(
-    rank: int, code: int = 0, *, signal: str = "", cause: str = "", lines: tuple[str, ...] = ()
+    rank: int,
+    code: int = 0,
+    *,
+    signal: str = "",
+    cause: str = "",
+    lines: tuple[str, ...] = (),
+    stopped: bool = False,
 ) -> Event:
     return {
         "event": "exited",
         "rank": rank,
+        "at_s": time.time(),
+        "stopped": stopped,
         "code": code,
         "signal": signal,
         "cause": cause,
@@ -108,11 +117,15 @@ def stage(*answers: Mapping[str, tuple[Event, ...]], limits: Limits = NO_LIMITS)
     gang = Gang(
         {host.node: cast(Channel, host) for host in hosts},
         inbox,
-        ranks={host.node: frozenset([host.node]) for host in hosts},
+        processes=tuple(process(host.node) for host in hosts),
         limits=limits,
         interrupts=wish,
     )
     return Stage(gang, hosts, heard, inbox, wish, told(len(hosts)))
+
+
+def process(node: int, **changes: Any) -> Process:
+    return replace(Process(rank=node, local_rank=0, node_rank=node, argv=("true",)), **changes)
 
 
 def told(nodes: int) -> Mapping[int, Job]:
@@ -120,6 +133,7 @@ def told(nodes: int) -> Mapping[int, Job]:
     return jobs.jobs(
         made.plan(),
         Reservation(slots=slots),
+        processes=tuple(process(n) for n in range(nodes)),
         run_id="r",
         attempt=1,
         resume=False,
@@ -169,7 +183,12 @@ def test_the_first_failure_stops_the_others_and_is_the_one_that_is_reported() ->
     here = stage(patient(0), {"fetch": (FETCHED,), "go": (started(), failure)}, patient(2))
     outcome = here.run()
     assert outcome == Outcome(
-        kind="failed", code=7, failed_rank=1, cause="out of memory", last_lines=("a", "b")
+        kind="failed",
+        code=7,
+        failed_rank=1,
+        failed_node=1,
+        cause="out of memory",
+        last_lines=("a", "b"),
     )
     assert [host.graces_s for host in here.hosts] == [[5.0]] * 3
 
@@ -180,7 +199,7 @@ def test_a_rank_that_was_ended_by_a_signal_is_reported_with_its_name() -> None:
 
 
 def test_the_end_of_all_ranks_is_awaited_after_a_failure() -> None:
-    slow = {"fetch": (FETCHED,), "go": (started(),), "stop": (beat(0.0), exited(1, 143))}
+    slow = {"fetch": (FETCHED,), "go": (started(),), "stop": (beat(0.0), exited(1, 143, stopped=True))}
     here = stage({"fetch": (FETCHED,), "go": (started(), exited(0, 1))}, slow)
     assert here.run().failed_rank == 0
     assert here.inbox.empty()
@@ -310,7 +329,7 @@ def test_cancelling_twice_kills() -> None:
     gang = Gang(
         {0: cast(Channel, here.hosts[0])},
         here.inbox,
-        ranks={0: frozenset([0])},
+        processes=(process(0),),
         limits=NO_LIMITS,
         interrupts=Impatient(),
     )

@@ -33,9 +33,11 @@ def told(
         Slot(node_rank=n, host="host", address="127.0.0.1", gpus=(f"GPU-{n}",))
         for n in range(plan.gang.nodes)
     )
+    here = jobs.addressed(plan, Reservation(slots=slots), containers=image is not None)
     return jobs.jobs(
         plan,
-        Reservation(slots=slots),
+        here,
+        processes=jobs.processes(plan, here),
         run_id=RUN,
         attempt=attempt,
         resume=attempt > 1,

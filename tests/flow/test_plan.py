@@ -222,11 +222,12 @@ def test_gpu_hours_become_a_time_limit_where_that_is_shorter() -> None:
     assert made.plan(made.PLAIN + "policy: {max_gpu_hours: 16}\n").limits.run_s is None
 
 
-@pytest.mark.parametrize("kind", ["mpi", "tensorflow", "torch", "jax"])
-def test_a_distribution_that_no_engine_can_start_is_refused_saying_so(kind: str) -> None:
-    with pytest.raises(PlanError, match=f"distribution.type: {kind} is understood, but") as caught:
-        made.plan(made.PLAIN + f"distribution: {kind}\n")
-    assert "distribution: {type: none}" in caught.value.tip
+@pytest.mark.parametrize("kind", ["mpi", "torch"])
+def test_the_plan_says_how_the_ranks_find_each_other(kind: str) -> None:
+    plan = made.plan(made.PLAIN + f"resources: {{nodes: 2..4}}\ndistribution: {kind}\n")
+    assert plan.distribution.type == kind
+    assert plan.distribution.elastic == (kind == "torch")
+    assert any("resources.nodes" in note for note in plan.notes) == (kind != "torch")
 
 
 def test_labels_are_refused_saying_which_engine_they_need() -> None:
