@@ -1,86 +1,77 @@
-"""Ranks as containers of this host's Docker: the only user of the Docker SDK.
+"""The processes of one node in containers of this host's Docker.
 
-Where a node has several ranks, a container that does nothing else holds the node's network and shared memory; the ranks
-join it, so that they reach each other as on one machine while each keeps its own output, exit code and limits.
+A rank that the host starts has a container of its own: its own output, exit code and limits. Where a node has several,
+a container that does nothing else holds the node's network and shared memory; the ranks join it, so that they reach
+each other as on one machine. Where a launcher starts the ranks, all of them run in that container.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
+import threading
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import EngineError
-from runner.host.job import rank_environment
+from runner.host import container_settings, container_stacks
+from runner.host.container_exec import Execution, LauncherRank, Signaller
+from runner.host.docker_host import (
+    AT_ONCE,
+    RUN_LABEL,
+    Stream,
+    attach,
+    connect,
+    end_containers,
+    end_run,
+    gone_is_fine,
+    owner,
+    remove,
+    translated,
+)
 from runner.host.ranks import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    import docker
     from docker.models.containers import Container
 
     from runner.host.job import Job
     from runner.launch import Process
 
-WORK = Path("/workspace")
-NOBODY = 1000
-LABEL = "pushtrain.mark"
-RUN_LABEL = "pushtrain.run"
-REMOVED_WITHIN_S = 60
+__all__ = ["ContainerRank", "ContainerRanks", "connect", "end_containers", "end_run", "owner"]
+
 NETWORK_WITHIN_S = 60.0
 
-
-def connect() -> docker.DockerClient:
-    """This host's Docker. Raises EngineError with what to do when it does not answer."""
-    import docker
-
-    try:
-        client = docker.from_env()
-        client.ping()
-    except docker.errors.DockerException as error:
-        raise EngineError(
-            f"Docker does not answer: {error}",
-            tip="start it (`sudo systemctl start docker`), or use `--engine local`",
-        ) from error
-    return client
-
-
-@contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn the SDK's errors into ours."""
-    import docker
-    import requests
-
-    try:
-        yield
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(
-            f"{what}: {getattr(error, 'explanation', None) or error}", tip="docker info"
-        ) from error
-
-
-def owner() -> tuple[int, int]:
-    """User and group of the training inside its container: the caller's own, but never root."""
-    return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+# The counter is in another place with each version of control groups.
+_KERNEL_KILLS = """
+cat "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/memory.events" \
+    /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null
+"""
 
 
 class ContainerRank:
     """One rank in one container."""
 
     def __init__(
-        self, process: Process, container: Container, output: Any, sink: Callable[[bytes], None]
+        self,
+        process: Process,
+        container: Container,
+        output: Stream,
+        *,
+        sink: Callable[[bytes], None],
+        discard: Callable[[Container], None],
     ) -> None:
-        self.process, self._container, self._output, self._sink = process, container, output, sink
+        self.process, self._container, self._output = process, container, output
+        self._sink, self._discard = sink, discard
 
     def wait(self) -> Exit:
         """Block until the container ended and its output was read. Raises EngineError when Docker is lost."""
         with translated(f"rank {self.process.rank} was lost"):
-            for chunk in self._output:
-                self._sink(chunk)
+            with contextlib.closing(self._output) as output:
+                for _, chunk in output.frames():
+                    self._sink(chunk)
             code = int(self._container.wait(timeout=None)["StatusCode"])
             self._container.reload()
             killed_by_kernel = self._container.attrs["State"]["OOMKilled"]
@@ -88,47 +79,132 @@ class ContainerRank:
 
     def signal(self, signum: int) -> None:
         """Signal the container's first process; SIGKILL ends all of it."""
-        import docker
-
-        with contextlib.suppress(docker.errors.APIError):
+        with gone_is_fine():
             self._container.kill(signal=signal.Signals(signum).name)
 
     def close(self) -> None:
-        """Remove the container."""
-        _remove(self._container)
-
-
-def _remove(container: Container) -> None:
-    """Remove a container, or wait for whoever is removing it. Safe where it is gone already."""
-    import docker
-
-    with translated("a container could not be removed"):
-        try:
-            container.remove(force=True, v=True)
-        except docker.errors.NotFound:
-            return
-        except docker.errors.APIError as error:
-            if error.status_code != 409:
-                raise
-            with contextlib.suppress(docker.errors.NotFound):
-                container.wait(condition="removed", timeout=REMOVED_WITHIN_S)
+        """Have the container removed, beside others; `ContainerRanks.close` waits for that. Safe to repeat."""
+        self._discard(self._container)
 
 
 class ContainerRanks:
-    """Starts the ranks of one node in containers without capabilities, as a user that is not root."""
+    """Starts the processes of one node in containers without capabilities, as a user that is not root."""
 
     def __init__(self, job: Job, datasets: Mapping[str, str]) -> None:
         self._job, self._datasets = job, datasets
-        self._client = connect()
+        self._client = connect(streams=2 * len(job.processes))
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="containers")
+        self._lock = threading.Lock()
         self._holder: Container | None = None
+        self._created: dict[int, Container] = {}
+        self._started: dict[int, Container] = {}
+        self._signaller: Signaller | None = None
+        self._streams: list[Execution | Stream] = []
+        self._kernel_kills = 0
+        self._closed = False
 
     def join(self) -> None:
-        """Give the node its name on the run's network before any rank starts; node 0 makes the network.
+        """Make the node's place on the run's network (node 0 makes the network) and its containers, none started.
 
-        Blocks until the network is there. Raises EngineError when it does not come.
+        Blocks until the network is there. Raises EngineError when it does not come, or Docker refuses.
         """
-        name = self._job.network
-        assert name is not None
+        if self._job.network is not None:
+            self._await_network(self._job.network)
+        if self._needs_holder():
+            self._node()
+        direct = [process for process in self._job.processes if process.kind == "direct"]
+        for process, made in [(process, self._pool.submit(self._create, process)) for process in direct]:
+            self._created[process.rank] = made.result()
+
+    def start(self, process: Process, sink: Callable[[bytes], None]) -> ContainerRank | LauncherRank:
+        """Start one process. Blocks for 0.1 to 0.3 s; see `start_all`. Raises EngineError when Docker refuses."""
+        with translated(f"rank {process.rank} cannot be started"):
+            if process.kind == "launcher":
+                env = container_settings.environment(self._job, process, datasets=self._datasets)
+                execution = self._execute(self._job.prefixed(process.argv), env=env, stdin=False)
+                return LauncherRank(process, execution, sink)
+            container = self._created.pop(process.rank, None) or self._create(process)
+            output = attach(container)
+            self._streams.append(output)
+            container.start()
+        self._started[process.rank] = container
+        return ContainerRank(process, container, output, sink=sink, discard=self._discard)
+
+    def start_all(
+        self, processes: Sequence[Process], sink_of: Callable[[Process], Callable[[bytes], None]]
+    ) -> list[ContainerRank | LauncherRank]:
+        """Start several at once, in their order where it matters: launchers after all else.
+
+        Raises EngineError when Docker refuses one of them; those that were started are ended then.
+        """
+        direct = [process for process in processes if process.kind == "direct"]
+        launchers = [process for process in processes if process.kind == "launcher"]
+        futures = [self._pool.submit(self.start, process, sink_of(process)) for process in direct]
+        try:
+            ranks = [future.result() for future in futures]
+            return ranks + [self.start(process, sink_of(process)) for process in launchers]
+        except EngineError:
+            for future in futures:
+                if future.exception() is None:
+                    future.result().signal(signal.SIGKILL)
+            raise
+
+    def command(self, text: str) -> Execution:
+        """Have a shell of this node run `text`, for a launcher on another node. Raises EngineError."""
+        return self._execute(self._job.prefixed(("/bin/sh", "-c", text)))
+
+    def signal(self, pid: int, signum: int) -> None:
+        """Signal a process group of the node's container, with SIGKILL its whole session. Safe when it ended."""
+        with self._lock:
+            if self._holder is None:
+                return
+            signaller = self._signaller = self._signaller or Signaller(self._holder)
+        signaller.signal(pid, signum)
+
+    def kernel_kills(self) -> int:
+        """How many processes of the node's container the kernel ended for memory so far.
+
+        0 where each rank has a container of its own, whose end tells that.
+        """
+        if self._holder is not None and container_settings.is_one_container(self._job):
+            with contextlib.suppress(EngineError):
+                self._kernel_kills = max(self._kernel_kills, _oom_kills(self._ask(_KERNEL_KILLS)))
+        return self._kernel_kills
+
+    def stacks(self, ranks: Mapping[int, int | None]) -> dict[int, str]:
+        """What each rank is doing now, by py-spy: the ranks by the pid of a launched one, None of others."""
+        settings = container_settings.of_all(self._job)
+        told: dict[int, str] = {}
+        launched = {rank: pid for rank, pid in ranks.items() if pid is not None}
+        if launched and self._holder is not None:
+            found = container_stacks.dump(self._holder, list(launched.values()), settings=settings)
+            told |= {rank: found[pid] for rank, pid in launched.items() if pid in found}
+        direct = [rank for rank, pid in ranks.items() if pid is None and rank in self._started]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            dumps = {
+                rank: pool.submit(container_stacks.dump, self._started[rank], [0], settings=settings)
+                for rank in direct
+            }
+        return told | {rank: dump.result()[0] for rank, dump in dumps.items()}
+
+    def close(self) -> None:
+        """Remove the containers of this node. Safe to repeat."""
+        with self._lock:
+            self._closed = True
+        if self._signaller is not None:
+            self._signaller.close()
+        self._pool.shutdown(wait=True)
+        end_containers(self._job.mark, grace_s=0)
+        for stream in self._streams:
+            stream.close()
+        self._client.close()
+
+    def _discard(self, container: Container) -> None:
+        with self._lock:
+            if not self._closed:
+                self._pool.submit(remove, container)
+
+    def _await_network(self, name: str) -> None:
         deadline_s = time.monotonic() + NETWORK_WITHIN_S
         with translated("the run's network cannot be made"):
             while not self._client.networks.list(names=[name]):
@@ -138,7 +214,6 @@ class ContainerRanks:
                     raise EngineError(f"the network {name} did not come up", tip="docker network ls")
                 else:
                     time.sleep(0.05)
-            self._holder = self._hold()
 
     def _make_network(self, name: str) -> None:
         """A network of this run's nodes; that of an isolated run leads nowhere else, not even to this host.
@@ -155,137 +230,55 @@ class ContainerRanks:
             labels={RUN_LABEL: self._job.run_id},
         )
 
-    def start(self, process: Process, sink: Callable[[bytes], None]) -> ContainerRank:
-        """Start one rank. Raises EngineError when Docker refuses."""
+    def _needs_holder(self) -> bool:
+        job = self._job
+        return job.network is not None or len(job.processes) > 1 or container_settings.is_one_container(job)
+
+    def _create(self, process: Process) -> Container:
+        """The container of a rank: in a network of its own where it is alone, else in that of the holder."""
+        place = self._place()
+        if self._needs_holder():
+            shared = f"container:{self._node().id}"
+            place = {"network_mode": shared, "ipc_mode": shared}
+        settings = container_settings.of_rank(self._job, process, datasets=self._datasets)
         with translated(f"rank {process.rank} cannot be started"):
-            container = self._client.containers.create(**self._settings(process))
-            output = container.attach(stdout=True, stderr=True, stream=True)
-            container.start()
-        return ContainerRank(process, container, output, sink)
+            return self._client.containers.create(**settings, **place)
 
-    def close(self) -> None:
-        """Remove the containers of this node."""
-        end_containers(self._job.mark, grace_s=0)
-        self._client.close()
-
-    def _settings(self, process: Process) -> dict[str, Any]:
-        job, limits = self._job, self._job.limits
-        return {
-            **self._confined(),
-            "entrypoint": list(process.argv),
-            "name": f"pushtrain-{job.run_id}-a{job.attempt}-r{process.rank}",
-            "environment": self._environment(process),
-            "working_dir": str(WORK),
-            "volumes": self._volumes(),
-            "mem_limit": limits.memory_bytes,
-            "nano_cpus": int(limits.cpus * 1e9) if limits.cpus else None,
-            "device_requests": _devices(job.gpus),
-            **self._place(),
-        }
-
-    def _confined(self) -> dict[str, Any]:
-        """What holds for every container of a run."""
-        return {
-            "image": self._job.image,
-            "labels": {LABEL: self._job.mark, RUN_LABEL: self._job.run_id},
-            "user": "{}:{}".format(*owner()),
-            "init": True,
-            "pids_limit": self._job.limits.pids,
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
-            # Output is read from the attached stream and kept by us; a second copy would fill the host's disk.
-            "log_config": {"Type": "none"},
-        }
-
-    def _environment(self, process: Process) -> dict[str, str]:
-        mounts = {name: f"/datasets/{name}" for name in self._datasets}
-        # docker-init passes a signal on to its child alone unless it is told to reach all of the child's group.
-        own = {"HOME": "/tmp", "TINI_KILL_PROCESS_GROUP": "1"}  # noqa: S108  # inside the container
-        return {**own, **rank_environment(self._job, process, work=WORK, datasets=mounts)}
-
-    def _volumes(self) -> list[str]:
-        data = [f"{path}:/datasets/{name}:ro" for name, path in self._datasets.items()]
-        return [f"{self._job.work}:{WORK}", *data]
+    def _node(self) -> Container:
+        """The holder. No rank can be it: Docker takes the network away from all when the holder ends."""
+        with self._lock:
+            if self._holder is None:
+                settings = container_settings.of_node(self._job, datasets=self._datasets)
+                with translated("the node's container cannot be started"):
+                    holder = self._client.containers.create(**settings, **self._place())
+                    holder.start()
+                self._holder = holder
+            return self._holder
 
     def _place(self) -> dict[str, Any]:
-        """Network and shared memory: a rank's own where it is alone on its node, else those of the holder."""
-        if len(self._job.processes) == 1 and self._holder is None:
-            return self._node()
-        if self._holder is None:
-            self._holder = self._hold()
-        shared = f"container:{self._holder.id}"
-        return {"network_mode": shared, "ipc_mode": shared}
-
-    def _hold(self) -> Container:
-        """Start the holder. No rank can be it: Docker takes the network away from all when the holder ends."""
-        job = self._job
-        holder = self._client.containers.create(
-            **self._confined(),
-            entrypoint=["tail", "-f", "/dev/null"],
-            name=f"pushtrain-{job.run_id}-a{job.attempt}-n{job.node_rank}",
-            **self._node(),
-        )
-        holder.start()
-        return holder
-
-    def _node(self) -> dict[str, Any]:
-        """The node's network and shared memory, for the container that has them."""
-        name, network = self._job.hostnames[self._job.node_rank], self._job.network
-        place: dict[str, Any] = {
-            "hostname": name,
-            "shm_size": self._job.limits.shm_bytes,
-            "ipc_mode": "shareable",
-        }
+        place, network = container_settings.place(self._job), self._job.network
         if network is None:
-            # Some libraries look up their own name, which Docker writes down for a network of its own only.
-            alone = {"network_mode": "none", "extra_hosts": {name: "127.0.0.1"}}
-            return {**place, **(alone if self._job.isolated else {})}
-        config = self._client.api.create_endpoint_config(aliases=[name])
+            return place
+        config = self._client.api.create_endpoint_config(aliases=[place["hostname"]])
         return {**place, "network": network, "networking_config": {network: config}}
 
+    def _execute(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = True
+    ) -> Execution:
+        execution = Execution(self._node(), argv, signal_group=self.signal, env=env, stdin=stdin)
+        with self._lock:
+            self._streams.append(execution)
+        return execution
 
-def _devices(gpus: tuple[str, ...]) -> list[Any] | None:
-    import docker
-
-    return [docker.types.DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])] if gpus else None
-
-
-def end_containers(mark: str, *, grace_s: float) -> None:
-    """Stop and remove every container that carries the mark. Safe to repeat."""
-    client = connect()
-    with translated("containers cannot be listed"):
-        found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{LABEL}={mark}"})
-    if grace_s:
-        _ask_to_stop(found, grace_s=grace_s)
-    for container in found:
-        _remove(container)
-    client.close()
+    def _ask(self, text: str) -> str:
+        """What a short command in the node's container prints."""
+        asked = Execution(self._node(), ("/bin/sh", "-c", text), signal_group=self.signal, stdin=False)
+        printed = b"".join(data for _, data in asked.read_streams())
+        asked.wait()
+        return printed.decode(errors="replace")
 
 
-def _ask_to_stop(containers: Sequence[Container], *, grace_s: float) -> None:
-    """SIGTERM to all of them at once; returns when they ended or the grace is over."""
-    import docker
-    import requests
-
-    deadline_s = time.monotonic() + grace_s
-    for container in containers:
-        with contextlib.suppress(docker.errors.APIError):
-            container.kill(signal="SIGTERM")
-    for container in containers:
-        with contextlib.suppress(docker.errors.APIError, requests.RequestException):
-            container.wait(timeout=max(0.1, deadline_s - time.monotonic()))
-
-
-def end_run(run_id: str) -> None:
-    """Remove every container and network of a run, whichever attempt and node. Safe to repeat."""
-    import docker
-
-    client = connect()
-    with translated("what a run left cannot be listed"):
-        label: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={run_id}"}
-        for container in client.containers.list(all=True, ignore_removed=True, filters=label):
-            _remove(container)
-        for network in client.networks.list(filters=label):
-            with contextlib.suppress(docker.errors.NotFound):
-                network.remove()
-    client.close()
+def _oom_kills(text: str) -> int:
+    """The counter in a memory.events (version 2) or memory.oom_control (version 1)."""
+    words = (line.split() for line in text.splitlines())
+    return sum(int(word[1]) for word in words if len(word) == 2 and word[0] == "oom_kill")

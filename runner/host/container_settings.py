@@ -1,0 +1,102 @@
+"""A Job -> what Docker is told of its containers: those of ranks, and the one that holds a node together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.host.docker_host import LABEL, RUN_LABEL, devices, owner
+from runner.host.job import IN_CONTAINER, rank_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.host.job import Job
+    from runner.launch import Process
+
+WORK = Path("/workspace")
+
+# Asked to stop, it asks everything in its container, waits for their end, and ends; Docker would end all with it.
+_HOLD = (
+    "trap 'kill -s TERM -- -1; while kill -s 0 -- -1; do sleep 0.1; done; exit 0' TERM; "
+    "exec 2>/dev/null; while :; do sleep 86400 & wait; done"
+)
+
+
+def is_one_container(job: Job) -> bool:
+    """Whether all processes of the node run in one container, because a launcher there starts them."""
+    return any(process.kind != "direct" for process in job.processes)
+
+
+def of_all(job: Job) -> dict[str, Any]:
+    """What holds for every container of a run."""
+    return {
+        "image": job.image,
+        "labels": {LABEL: job.mark, RUN_LABEL: job.run_id},
+        "user": "{}:{}".format(*owner()),
+        "init": True,
+        "pids_limit": job.limits.pids,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        # Output is read from the attached stream and kept by us; a second copy would fill the host's disk.
+        "log_config": {"Type": "none"},
+    }
+
+
+def of_rank(job: Job, process: Process, *, datasets: Mapping[str, str]) -> dict[str, Any]:
+    """The container of a rank that the host starts; its place in a network is still to be added."""
+    return {
+        **of_all(job),
+        **_training(job, process, datasets=datasets, ranks=1),
+        "entrypoint": list(job.prefixed(process.argv)),
+        "name": f"pushtrain-{job.run_id}-a{job.attempt}-r{process.rank}",
+    }
+
+
+def of_node(job: Job, *, datasets: Mapping[str, str]) -> dict[str, Any]:
+    """The container that does nothing itself: it holds network and shared memory for those of the ranks.
+
+    Where a launcher starts the ranks it has all that they have together, since they run in it.
+    """
+    ranks = [process for process in job.processes if process.kind != "launcher"]
+    one = _training(job, ranks[0], datasets=datasets, ranks=len(ranks)) if is_one_container(job) else {}
+    return {
+        **of_all(job),
+        **one,
+        "entrypoint": ["/bin/sh", "-c", _HOLD],
+        "name": f"pushtrain-{job.run_id}-a{job.attempt}-n{job.node_rank}",
+    }
+
+
+def place(job: Job) -> dict[str, Any]:
+    """A network and shared memory of its own, named as the node is; `network` itself is still to be added."""
+    name = job.hostnames[job.node_rank]
+    own: dict[str, Any] = {"hostname": name, "shm_size": job.limits.shm_bytes, "ipc_mode": "shareable"}
+    if job.network is None and job.isolated:
+        # Some libraries look up their own name, which Docker writes down for a network of its own only.
+        return {**own, "network_mode": "none", "extra_hosts": {name: "127.0.0.1"}}
+    return own
+
+
+def environment(job: Job, process: Process, *, datasets: Mapping[str, str]) -> dict[str, str]:
+    """What a process is told in a container."""
+    mounts = {name: f"/datasets/{name}" for name in datasets}
+    # docker-init passes a signal on to its child alone unless it is told to reach all of the child's group.
+    own = {"HOME": "/tmp", "TINI_KILL_PROCESS_GROUP": "1"}  # noqa: S108  # inside the container
+    return {**own, **rank_environment(job, process, work=WORK, datasets=mounts)}
+
+
+def _training(job: Job, process: Process, *, datasets: Mapping[str, str], ranks: int) -> dict[str, Any]:
+    """What so many ranks need: files, devices, environment and their share of the machine."""
+    limits = job.limits
+    data = [f"{path}:/datasets/{name}:ro" for name, path in datasets.items()]
+    gang = [f"{job.gang_folder}:{IN_CONTAINER}"] if job.is_gang else []
+    return {
+        "environment": environment(job, process, datasets=datasets),
+        "working_dir": str(WORK),
+        "volumes": [f"{job.work}:{WORK}", *data, *gang],
+        "mem_limit": limits.memory_bytes * ranks if limits.memory_bytes else None,
+        "nano_cpus": int(limits.cpus * ranks * 1e9) if limits.cpus else None,
+        "pids_limit": limits.pids * ranks,
+        "device_requests": devices(job.gpus),
+    }

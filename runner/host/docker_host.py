@@ -1,0 +1,196 @@
+"""This host's Docker, the only user of its SDK: connections, removal by label, a run's leftovers.
+
+Containers carry the mark of the host process that made them, and the id of their run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import docker
+    from docker.models.containers import Container
+
+NOBODY = 1000
+LABEL = "pushtrain.mark"
+RUN_LABEL = "pushtrain.run"
+REMOVED_WITHIN_S = 60
+CHUNK_BYTES = 64 * 1024
+AT_ONCE = 8
+"""Requests that Docker gets at the same time: with more of them it is no faster."""
+
+
+def connect(*, streams: int = 0) -> docker.DockerClient:
+    """This host's Docker; `streams` is how many outputs are read at once.
+
+    Raises EngineError with what to do when it does not answer.
+    """
+    import docker
+
+    try:
+        client = docker.from_env(max_pool_size=streams + 2 * AT_ONCE)
+        client.ping()
+    except docker.errors.DockerException as error:
+        raise EngineError(
+            f"Docker does not answer: {error}",
+            tip="start it (`sudo systemctl start docker`), or use `--engine local`",
+        ) from error
+    return client
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn the SDK's errors into ours."""
+    import docker
+    import requests
+
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise EngineError(
+            f"{what}: {getattr(error, 'explanation', None) or error}", tip="docker info"
+        ) from error
+
+
+@contextlib.contextmanager
+def gone_is_fine() -> Iterator[None]:
+    """For what is said to a container that may have ended already: that Docker refuses it then is no fault."""
+    import docker
+
+    with contextlib.suppress(docker.errors.APIError):
+        yield
+
+
+def owner() -> tuple[int, int]:
+    """User and group of the training inside its container: the caller's own, but never root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+
+
+def devices(gpus: Sequence[str]) -> list[Any] | None:
+    """What gives a container these GPUs, None where there are none."""
+    import docker
+
+    return [docker.types.DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])] if gpus else None
+
+
+class Stream:
+    """The two-way stream of a container or a command: what the SDK gives back as a socket."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+        self._socket: socket.socket = opened._sock
+        self._socket.settimeout(None)
+
+    def send(self, data: bytes) -> None:
+        """Give it input. Raises OSError where it has ended."""
+        self._socket.sendall(data)
+
+    def break_off_after(self, seconds: float) -> None:
+        """Take it for broken where nothing comes, or nothing is taken, for so long."""
+        self._socket.settimeout(seconds)
+
+    def end_input(self) -> None:
+        """Its input has ended. Safe to repeat."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """What comes, as (1 for output or 2 for errors, data), until it ends or breaks.
+
+        Source: https://docs.docker.com/reference/api/engine/, "Stream format". The SDK's own reader asks the kernel
+        four times for each line.
+        """
+        waiting = b""
+        with contextlib.suppress(OSError):
+            while chunk := self._socket.recv(CHUNK_BYTES):
+                waiting += chunk
+                begin = 0
+                while len(waiting) >= begin + 8:
+                    stream, size = struct.unpack_from(">BxxxL", waiting, begin)
+                    end = begin + 8 + size
+                    if len(waiting) < end:
+                        break
+                    yield stream, waiting[begin + 8 : end]
+                    begin = end
+                waiting = waiting[begin:]
+
+    def close(self) -> None:
+        """Give its descriptor back, which the SDK does some time later. Safe to repeat."""
+        self._opened.close()
+        self._socket.close()
+
+
+def attach(container: Container) -> Stream:
+    """The output of a container that is about to be started. Raises the SDK's errors."""
+    return Stream(container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1}))
+
+
+def remove(container: Container) -> None:
+    """Remove a container, or wait for whoever is removing it. Safe where it is gone already. Raises EngineError."""
+    import docker
+
+    with translated("a container could not be removed"):
+        try:
+            container.remove(force=True, v=True)
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            if error.status_code != 409:
+                raise
+            with contextlib.suppress(docker.errors.NotFound):
+                container.wait(condition="removed", timeout=REMOVED_WITHIN_S)
+
+
+def remove_all(containers: Iterable[Container]) -> None:
+    """Remove several at once. Safe to repeat. Raises EngineError, when all have been tried."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(remove, container) for container in containers]:
+            done.result()
+
+
+def end_containers(mark: str, *, grace_s: float) -> None:
+    """Stop and remove every container that carries the mark. Safe to repeat."""
+    client = connect()
+    with translated("containers cannot be listed"):
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{LABEL}={mark}"})
+    if grace_s:
+        _ask_to_stop(found, grace_s=grace_s)
+    remove_all(found)
+    client.close()
+
+
+def _ask_to_stop(containers: Sequence[Container], *, grace_s: float) -> None:
+    """SIGTERM to all of them at once; returns when they ended or the grace is over."""
+    import requests
+
+    deadline_s = time.monotonic() + grace_s
+    for container in containers:
+        with gone_is_fine():
+            container.kill(signal="SIGTERM")
+    for container in containers:
+        with gone_is_fine(), contextlib.suppress(requests.RequestException):
+            container.wait(timeout=max(0.1, deadline_s - time.monotonic()))
+
+
+def end_run(run_id: str) -> None:
+    """Remove every container and network of a run, whichever attempt and node. Safe to repeat."""
+    import docker
+
+    client = connect()
+    with translated("what a run left cannot be listed"):
+        label: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={run_id}"}
+        remove_all(client.containers.list(all=True, ignore_removed=True, filters=label))
+        for network in client.networks.list(filters=label):
+            with contextlib.suppress(docker.errors.NotFound):
+                network.remove()
+    client.close()
