@@ -49,7 +49,7 @@ def read(said: str) -> Mpi | None:
     return Mpi(name=f"an mpirun that says {first[0][:80]!r}", version="") if first else None
 
 
-def require_machine(venv: Path | None = None) -> Mpi:
+def require_machine(venv: Path | None = None, *, needed_by: str = "distribution mpi") -> Mpi:
     """The MPI of this machine, that of `venv` before any other on PATH.
 
     Asks its mpirun, some 20 ms. Raises EnvironmentFailed where there is none, or none that can be driven.
@@ -57,9 +57,9 @@ def require_machine(venv: Path | None = None) -> Mpi:
     own = venv / "bin" / "mpirun" if venv is not None else None
     path = str(own) if own is not None and own.exists() else shutil.which("mpirun")
     found = read(_output([path, "--version"])) if path else None
-    return require(
-        found, where="on this machine", absent=f"sudo apt-get install -y {PACKAGE}", other=_other_here(path)
-    )
+    absent = f"sudo apt-get install -y {PACKAGE}"
+    other = f"put an Open MPI {MAJOR} before {path} on PATH: {absent} on Debian 12"
+    return _require(found, where="on this machine", needed_by=needed_by, absent=absent, other=other)
 
 
 def require_image(said: str, *, image: str, generated: bool) -> Mpi:
@@ -68,24 +68,26 @@ def require_image(said: str, *, image: str, generated: bool) -> Mpi:
     if generated:
         other = f"take a base with Open MPI {MAJOR} in its Debian packages, such as python:3.11-slim-{DEBIAN}"
     absent = f"RUN apt-get update && apt-get install -y --no-install-recommends {PACKAGE}"
-    return require(read(said), where=f"in the image {image}", absent=f"add to it: {absent}", other=other)
+    return _require(
+        read(said),
+        where=f"in the image {image}",
+        needed_by="distribution mpi",
+        absent=f"add to it: {absent}",
+        other=other,
+    )
 
 
-def require(found: Mpi | None, *, where: str, absent: str, other: str) -> Mpi:
+def _require(found: Mpi | None, *, where: str, needed_by: str, absent: str, other: str) -> Mpi:
     """`found`. Raises EnvironmentFailed with the tip `absent` where it is None, `other` where it is not supported."""
     if found is None:
         raise EnvironmentFailed(
-            f"distribution mpi needs Open MPI {MAJOR}, and there is no mpirun {where}", tip=absent
+            f"{needed_by} needs Open MPI {MAJOR}, and there is no mpirun {where}", tip=absent
         )
     if not found.is_supported:
         raise EnvironmentFailed(
-            f"{where} there is {found}; distribution mpi works with Open MPI {MAJOR} alone", tip=other
+            f"{needed_by} works with Open MPI {MAJOR} alone, and {where} there is {found}", tip=other
         )
     return found
-
-
-def _other_here(path: str | None) -> str:
-    return f"put an Open MPI {MAJOR} before {path} on PATH: sudo apt-get install -y {PACKAGE} on Debian 12"
 
 
 def _output(argv: list[str]) -> str:

@@ -19,6 +19,7 @@ FORMAT = 1
 _TIMEOUT_S = 60.0
 _MEMORY = "1g"
 _PROCESSES = "256"
+_MAX_BYTES = 1 << 20
 _PACKAGES = (
     "import importlib.metadata as m\n"
     "for d in m.distributions():\n"
@@ -89,14 +90,16 @@ def _kept(file: Path) -> Probe | None:
 
 
 def _ask(image: str) -> str:
-    """What the script prints; empty where the image has not even a shell, and so nothing that we look for."""
+    """What the script prints; nothing of ours where the image has not even a shell, and so nothing we look for."""
     name = f"pushtrain-probe-{uuid.uuid4().hex[:12]}"
     argv = [client.executable(), "run", "--rm", "--name", name, "--network", "none", "--read-only",
             "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pids-limit", _PROCESSES,
-            "--memory", _MEMORY, "--entrypoint", "/bin/sh", image, "-c", _SCRIPT]  # fmt: skip
+            "--memory", _MEMORY, "--log-driver", "none", "--entrypoint", "/bin/sh", image, "-c", _SCRIPT]  # fmt: skip
+    # An image may be anybody's, and say more than there is room for.
+    limited = ["/bin/sh", "-c", f'"$@" 2>&1 | head -c {_MAX_BYTES}', "sh", *argv]
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S
+            limited, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(
@@ -105,15 +108,10 @@ def _ask(image: str) -> str:
         ) from error
     finally:
         _remove(name)
-    if done.returncode == _NOT_STARTED:
-        refused = client.refusal("run", done.stderr.strip())
-        if not isinstance(refused, Refused):
-            raise refused
+    refused = client.refusal("run", done.stdout.strip())
+    if not isinstance(refused, Refused):  # the daemon went away
+        raise refused
     return done.stdout
-
-
-# The exit code of `docker run` itself, where the daemon does not answer or refuses.
-_NOT_STARTED = 125
 
 
 def _remove(name: str) -> None:

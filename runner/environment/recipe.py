@@ -80,7 +80,7 @@ def venv_recipe(spec: EnvironmentSpec, folder: Path, *, train_file: str) -> Reci
     minor = minor_python(interpreter.version)
     requirements, built = horovod.take_out(requirements, python=minor)
     if built is not None:
-        major = mpi.require_machine().version.split(".")[0]
+        major = mpi.require_machine(needed_by="Horovod").version.split(".")[0]
         built = horovod.for_machine(built, python=minor, system=PLATFORM, mpi=major)
     recipe = Recipe(
         kind="venv",

@@ -18,6 +18,7 @@ CASES = {
     "constraints": "pip: [-c limits.txt, six]",
     "secrets": "pip: [six]\nbuild_secrets: [PIP_TOKEN, OTHER]",
     "legacy-keras": "pip: [tensorflow-cpu==2.18.1]\nlegacy_keras: true",
+    "horovod": "pip: [tensorflow-cpu==2.15.1, horovod==0.28.1, -c limits.txt]",
     "conda": "conda: environment.yml",
     "everything": "base: ubuntu:24.04\napt: [git]\nconda: [numpy]\npip: [six]\nbuild_secrets: [TOKEN]",
 }
@@ -33,6 +34,19 @@ def test_the_generated_dockerfile_is_the_one_that_was_read_by_a_person(tmp_path:
         golden.write_text(generated)
 
     assert generated == golden.read_text()
+
+
+def test_horovods_wheel_comes_out_of_a_build_of_its_own(tmp_path: Path) -> None:
+    recipe = planned_image(
+        tmp_path,
+        "base: debian:12\napt: [git, python3]\npip: [tensorflow-cpu==2.15.1, horovod]\nbuild_secrets: [TOKEN]",
+    )
+    golden = GOLDEN / "horovod-wheel.Dockerfile"
+    assert recipe.wheel_dockerfile is not None
+    if os.environ.get("PUSHTRAIN_WRITE_GOLDEN"):
+        golden.write_text(recipe.wheel_dockerfile)
+
+    assert recipe.wheel_dockerfile == golden.read_text()
 
 
 @pytest.mark.parametrize("name", CASES)
