@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,19 +13,26 @@ from runner.errors import EnvironmentFailed
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """An image as it is now. `source` is how a Dockerfile names it: by digest, where a registry knows it."""
+    """An image as it is now. `source` is how a Dockerfile names it: by digest, where a registry knows it.
+
+    `content` is equal for equal files: the digest again, or that of the layers of an image that was only made here,
+    whose id holds the time at which it was made.
+    """
 
     reference: str
     digest: str
     source: str
+    content: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
-    """An image that is here. `digest` is that of its registry; None if it was neither pulled nor pushed."""
+    """An image that is here. `digest` is that of its registry; None if it was neither pulled nor pushed. `layers` is
+    the digest of its files."""
 
     id: str
     digest: str | None
+    layers: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +73,15 @@ def find_base(reference: str) -> Base:
     """The image as it is here, else as its registry has it. Raises as `docker_facts`."""
     here = local(reference)
     if here is not None and here.digest is None:
-        return Base(reference=reference, digest=here.id, source=reference)
+        return Base(reference=reference, digest=here.id, source=reference, content=here.layers)
     digest = here.digest if here is not None else registry_digest(reference)
     if digest is None:
         raise EnvironmentFailed(
             f"there is no image {reference}, neither here nor in its registry",
             tip=f"correct it in environment.base, or try: docker pull {reference}",
         )
-    return Base(reference=reference, digest=digest, source=f"{repository(reference)}@{digest}")
+    source = f"{repository(reference)}@{digest}"
+    return Base(reference=reference, digest=digest, source=source, content=digest)
 
 
 def local(reference: str) -> Local | None:
@@ -85,7 +94,8 @@ def local(reference: str) -> Local | None:
         raise
     prefix = f"{repository(reference)}@"
     known = (name.removeprefix(prefix) for name in found.get("RepoDigests") or () if name.startswith(prefix))
-    return Local(id=found["Id"], digest=next(known, None))
+    layers = hashlib.sha256(json.dumps(found["RootFS"].get("Layers") or ()).encode()).hexdigest()
+    return Local(id=found["Id"], digest=next(known, None), layers=layers)
 
 
 def registry_digest(reference: str) -> str | None:

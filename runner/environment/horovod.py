@@ -71,9 +71,9 @@ def for_machine(horovod: Horovod, *, python: str, system: str, mpi: str) -> Horo
     return replace(horovod, wheel=key)
 
 
-def for_image(horovod: Horovod, *, system: str, base_digest: str, dockerfile: str) -> Horovod:
+def for_image(horovod: Horovod, *, system: str, base: str, dockerfile: str) -> Horovod:
     """`horovod` with the key of its wheel for images of one base; `dockerfile` is how the wheel is built there."""
-    key = wheel_key(horovod, platform=system, base_digest=base_digest, dockerfile=dockerfile)
+    key = wheel_key(horovod, platform=system, base=base, dockerfile=dockerfile)
     return replace(horovod, wheel=key)
 
 

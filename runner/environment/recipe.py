@@ -19,7 +19,7 @@ from runner.environment.requirements import Requirements, read_requirements
 from runner.errors import PlanError
 
 if TYPE_CHECKING:
-    from runner.environment.facts import DockerFacts
+    from runner.environment.facts import Base, DockerFacts
     from runner.spec import EnvironmentSpec
 
 # Raised whenever the same recipe would be made into something else than before.
@@ -214,20 +214,20 @@ def _generated(
         build_secrets=tuple(sorted(spec.build_secrets)),
         origins=_origins(spec, requirements, positions),
     )
-    recipe = _with_wheel(recipe, base.source)
+    recipe = _with_wheel(recipe, base)
     keys = ("base_digest", "apt", "pip", "constraints", "legacy_keras", "conda", "build_secrets", "horovod")
     recipe = _keyed(recipe, ("kind", "platform", *keys))
     return replace(recipe, dockerfile=dockerfile.generate(_ingredients(recipe, base.source)))
 
 
-def _with_wheel(recipe: Recipe, source: str) -> Recipe:
-    """`recipe` with how its Horovod is built, and under which key that is kept: not by the base's name."""
+def _with_wheel(recipe: Recipe, base: Base) -> Recipe:
+    """`recipe` with how its Horovod is built, and under which key that is kept: by the base's files, not its name."""
     if recipe.horovod is None:
         return recipe
-    text = dockerfile.generate_wheel(_ingredients(recipe, source), tensorflow=recipe.horovod.tensorflow)
-    steps = text.partition("USER root")[2]
+    text = dockerfile.generate_wheel(_ingredients(recipe, base.source), tensorflow=recipe.horovod.tensorflow)
+    steps = dockerfile.without_caches(text).partition("USER root")[2]
     built = horovod.for_image(
-        recipe.horovod, system=recipe.platform, base_digest=recipe.base_digest or "", dockerfile=steps
+        recipe.horovod, system=recipe.platform, base=base.content or base.digest, dockerfile=steps
     )
     return replace(recipe, horovod=built, wheel_dockerfile=text)
 

@@ -165,8 +165,10 @@ def test_a_machine_that_cannot_build_is_told_what_to_install(
     planned = venv(tmp_path, f"pip: [horovod, {PINNED}]")
     monkeypatch.setenv("PATH", str(tmp_path))
 
+    lines: list[str] = []
+
     with pytest.raises(EnvironmentFailed, match=r"needs g\+\+, make, mpicxx") as caught:
-        wheels.for_venv(planned, root=tmp_path / "wheels", log=[].append)
+        wheels.for_venv(planned, root=tmp_path / "wheels", log=lines.append)
 
     assert caught.value.tip == "sudo apt-get install -y g++ make libopenmpi-dev"
 
