@@ -90,6 +90,7 @@ class Gang:
         self._finish_by_s: float | None = None
         self._stacks_by_s: float | None = None
         self._stacks: set[int] = set()
+        self._said: dict[int, list[str]] = {}
         self._adopted: set[int] = set()
         self._starting = False
         self._silent_s: dict[int, float] = {}
@@ -218,8 +219,9 @@ class Gang:
         self._failures.append(failure)
         self._fail(Outcome(kind="failed", code=failure.code, signal=failure.signal))
 
-    def _on_stacks(self, node: int, _: Event) -> None:
+    def _on_stacks(self, node: int, event: Event) -> None:
         self._stacks.add(node)
+        self._said |= {int(rank): lines for rank, lines in event["last_lines"].items()}
 
     def _on_weights(self, _: int, event: Event) -> None:
         """What a rank's weights are like; where ranks differ, `distribution.divergence` says what follows."""
@@ -274,8 +276,13 @@ class Gang:
         # A host whose ranks have ended is silent for no time.
         silent_s = min((s for node, s in self._silent_s.items() if self._left[node]), default=0.0)
         if silence_s is not None and silent_s > silence_s and self._have_stacks():
-            cause = f"timeout.silence: no output for {silent_s:.0f} s; what each rank was doing is in its logs: stacks/"
-            self._fail(Outcome(kind="timeout", code=75, cause=cause))
+            self._fail(Outcome(kind="timeout", code=75, cause=self._silence(silent_s)))
+
+    def _silence(self, silent_s: float) -> str:
+        cause = f"timeout.silence: no output for {silent_s:.0f} s"
+        if stuck := blame.stuck(self._said):
+            cause += f"; rank {stuck[0]} raised {stuck[1]} and did not end"
+        return f"{cause}; what each rank was doing lies in its logs, in stacks/"
 
     def _have_stacks(self) -> bool:
         """Whether every host looked what its silent ranks do, as far as they can be waited for."""

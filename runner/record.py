@@ -56,7 +56,9 @@ class Record:
 
     def note_end(self, outcome: Outcome, *, why: str) -> None:
         """Write down how the last attempt ended; `why` is the reason where somebody cancelled it."""
-        cause = why if outcome.kind == "cancelled" else outcome.cause or causes.guess(outcome.last_lines)
+        cause = why
+        if outcome.kind != "cancelled":
+            cause = causes.explain(outcome.last_lines, signal=outcome.signal, known=outcome.cause)
 
         def ended(run: Run) -> Run:
             last = msgspec.structs.replace(

@@ -37,7 +37,7 @@ class Node:
     def __init__(self, job: Job, *, on_first_line: Callable[[], None] = lambda: None) -> None:
         self.job = job
         self._store = open_store(job.store)
-        mask = Mask(job.secrets.values())
+        self._mask = mask = Mask(job.secrets.values())
         self.outputs = {
             int(rank): OutputStream(self._store, key, mask, on_first=on_first_line)
             for rank, key in job.log_keys.items()
@@ -115,11 +115,22 @@ class Node:
         return self.ranks.start(process, self.outputs[process.rank].feed)
 
     def write_stacks(self, ranks: Mapping[int, int | None]) -> None:
-        """Write what each rank is doing to `stacks/rank-R.txt` in its logs, to be kept with them."""
-        folder = self.job.work / self.job.logs / "stacks"
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write what each rank is doing to `stacks/rank-R.txt` in its logs, without secrets, to be kept with them.
+
+        Not through links: the logs are the training's to write in, and this process may be root.
+        """
+        logs = self.job.work / self.job.logs
+        folder = logs / "stacks"
+        if not is_within(logs, self.job.work):
+            return
+        folder.mkdir(exist_ok=True)
+        if not is_within(folder, self.job.work):
+            return
         for rank, text in self.ranks.stacks(ranks).items():
-            (folder / f"rank-{rank}.txt").write_text(text)
+            file = folder / f"rank-{rank}.txt"
+            file.unlink(missing_ok=True)
+            with file.open("xb") as written:  # Fails where something was put there meanwhile.
+                written.write(self._mask(text.encode()))
 
     def mirror_now(self) -> None:
         """Send outputs and metrics now. A store that does not answer is tried again by the next call."""

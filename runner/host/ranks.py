@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from runner.launch import Process
 
 
+# Signals that end programs: an exit code above 128 may also be a program's own.
+_ENDS = frozenset(
+    {
+        signal.SIGKILL,
+        signal.SIGTERM,
+        signal.SIGSEGV,
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGILL,
+        signal.SIGFPE,
+    }
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exit:
     """How a rank ended: its exit code (128 + n for signal n, as a shell has it), the signal's name, a known cause."""
@@ -24,7 +38,7 @@ class Exit:
     def of(cls, returncode: int, *, cause: str = "") -> Exit:
         """From Python's convention (negative for a signal) or a shell's (128 + n)."""
         number = -returncode if returncode < 0 else returncode - 128
-        if returncode < 0 or number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT):
+        if returncode < 0 or number in _ENDS:
             return cls(code=128 + number, signal=signal.Signals(number).name, cause=cause)
         return cls(code=returncode, cause=cause)
 

@@ -261,7 +261,8 @@ class Service:
         pids = {rank.process.rank: getattr(rank, "pid", None) for rank in self._ranks.values()
                 if rank.process.kind != "launcher"}  # fmt: skip
         self._node.write_stacks(pids)
-        return {"event": "stacks"}
+        lines = {rank: [*self._node.outputs[rank].last_lines] for rank in pids}
+        return {"event": "stacks", "last_lines": lines}
 
     def _background(self, work: Any) -> None:
         def guarded() -> None:

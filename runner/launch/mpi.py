@@ -58,6 +58,7 @@ def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         },
         kind="launcher",
+        task="mpirun",
     )
     return *launched, launcher
 

@@ -54,6 +54,7 @@ def _launcher(plan: Plan, reservation: Reservation, slot: Slot) -> Process:
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(plan.limits.grace_s) + _AFTER_GRACE_S),
         },
         kind="launcher",
+            task="torchrun",
     )
 
 
