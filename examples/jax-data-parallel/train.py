@@ -90,27 +90,27 @@ def report(step: int, loss: float, right: float) -> None:
     print(f"step {step:3d}  loss {loss:.4f}  test accuracy {right:.4f}", flush=True)
 
 
-def prove(mine: str, alone: str, losses: list[float]) -> None:
+def gathered(mine: str) -> set[str]:
+    """The digests of all processes."""
     rows = multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(mine), dtype="uint8"))
-    digests = {row.tobytes().hex() for row in rows.reshape(jax.process_count(), -1)}
-    if len(digests) > 1:
-        sys.exit("the ranks ended with different weights")
-    if jax.process_count() > 1 and alone in digests:
-        sys.exit(f"rank {jax.process_index()} got no gradient of another rank")
-    if losses[-1] >= losses[0]:
-        sys.exit(f"the loss has not fallen: {losses[0]:.4f}, then {losses[-1]:.4f}")
+    return {row.tobytes().hex() for row in rows.reshape(jax.process_count(), -1)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--learning-rate", type=float, default=0.5)
-    rate = parser.parse_args().learning_rate
+def join() -> None:
+    """Meet the other processes, if there are any."""
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         jax.distributed.initialize(
             os.environ["JAX_COORDINATOR_ADDRESS"],
             num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
             process_id=int(os.environ["JAX_PROCESS_ID"]),
         )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--learning-rate", type=float, default=0.5)
+    rate = parser.parse_args().learning_rate
+    join()
     rank, size = jax.process_index(), jax.process_count()
 
     digits = load_digits()
@@ -135,17 +135,23 @@ def main() -> None:
             if rank == 0:
                 report(step, loss, accuracy(weights, test_x, test_y))
 
+    print(f"rank {rank}: weights {digest(weights)}", flush=True)
+    if len(gathered(digest(weights))) > 1:
+        sys.exit("the ranks ended with different weights")
+    if losses[-1] >= losses[0]:
+        sys.exit(f"the loss has not fallen: {losses[0]:.4f}, then {losses[-1]:.4f}")
+    if rank > 0:
+        return
+    OUTPUTS.mkdir(exist_ok=True)
+    np.savez(OUTPUTS / "weights.npz", **local(weights))
     _, alone = next(islice(descend(build(), *mine, loss=own_loss, rate=rate), STEPS - 1, None))
+    if size > 1 and digest(alone) == digest(weights):
+        sys.exit("rank 0 got no gradient of another rank")
     print(
-        f"rank {rank}: weights {digest(weights)}, alone they would be {digest(alone)}, "
-        f"accuracy {accuracy(weights, test_x, test_y):.4f}, alone {accuracy(alone, test_x, test_y):.4f}",
+        f"all {size} ranks agree: weights {digest(weights)}, accuracy {accuracy(weights, test_x, test_y):.4f}\n"
+        f"rank 0 alone would have: weights {digest(alone)}, accuracy {accuracy(alone, test_x, test_y):.4f}",
         flush=True,
     )
-    prove(digest(weights), digest(alone), losses)
-    if rank == 0:
-        OUTPUTS.mkdir(exist_ok=True)
-        np.savez(OUTPUTS / "weights.npz", **local(weights))
-        print(f"all {size} ranks agree", flush=True)
 
 
 if __name__ == "__main__":
