@@ -1,0 +1,58 @@
+"""The files that each rank wrote -> the sentences that say which files more than one rank wrote."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from runner.agreement import ranks_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+NAMED_FILES = 3
+
+# Files that several processes are meant to open: locks, compiled Python, the experiments of an MLflow file store.
+HARMLESS = re.compile(r"(\.lock|\.pyc(\.\d+)?|(^|/)mlruns/([^/]+/)?meta\.yaml)$")
+
+_PATH = TypeAdapter(str)
+
+
+def written(lines: Iterable[str]) -> tuple[str, ...]:
+    """The paths in a rank's `written`, such as `outputs/model.h5`, each once; unfinished lines are left out."""
+    paths: dict[str, None] = {}
+    for line in lines:
+        try:
+            paths[_PATH.validate_json(line)] = None
+        except ValidationError:
+            continue
+    return tuple(paths)
+
+
+def shared_files(by_rank: Mapping[int, Iterable[str]]) -> tuple[str, ...]:
+    """One sentence for each group of ranks that wrote the same files, in the order of ranks.
+
+    `by_rank` must hold ranks whose folders are one and the same, so not those with a folder of their own
+    (`outputs.per_rank`), nor those of nodes that share no disk.
+    """
+    ranks: dict[str, list[int]] = {}
+    for rank in sorted(by_rank):
+        for path in dict.fromkeys(by_rank[rank]):
+            ranks.setdefault(path, []).append(rank)
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for path, writers in sorted(ranks.items()):
+        if len(writers) > 1 and not HARMLESS.search(path):
+            groups.setdefault(tuple(writers), []).append(path)
+    return tuple(_sentence(writers, paths) for writers, paths in sorted(groups.items()))
+
+
+def _sentence(ranks: tuple[int, ...], paths: list[str]) -> str:
+    named = paths[:NAMED_FILES]
+    more = len(paths) - len(named)
+    files = ", ".join(named) + (f" and {more} more" if more else "")
+    return (
+        f"{ranks_named(ranks)} wrote the same {'file' if len(paths) == 1 else 'files'}: {files}; "
+        "write on rank 0 alone, put the rank's number into the name, or set `outputs.per_rank: true`"
+    )
