@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
 from runner import errors, jobs
+from runner.agreement import Agreement
 from runner.gang import Gang, Outcome
 from runner.host.channel import Channel, Event
 from runner.host.job import Job
+from runner.host.launched import ORPHANED
 from runner.launch import Process
 from runner.place import Reservation, Slot
 from runner.plan import Limits
@@ -27,6 +30,7 @@ Answers = Callable[["Host", dict[str, Any]], None]
 FETCHED = {"event": "fetched"}
 ADOPTED = {"event": "adopted"}
 LOST = {"event": "lost"}
+STACKS: Event = {"event": "stacks", "last_lines": {}}
 
 
 def started(*, ago_s: float = 0.0) -> Event:
@@ -75,7 +79,8 @@ class Host:
     def send(self, op: str, **fields: Any) -> None:
         self.sent.append((op, fields))
         self.everybody.append((self.node, op))
-        for event in self.answers.get(op, ()):
+        usual = (STACKS,) if op == "stacks" else ()
+        for event in self.answers.get(op, usual):
             self.inbox.put((self.node, event))
 
     @property
@@ -411,3 +416,133 @@ def test_the_time_that_ranks_ran_before_they_were_taken_over_counts() -> None:
         here.inbox.put((0, event))
     assert here.gang.adopt()
     assert here.gang.follow(lambda: None).kind == "timeout"
+
+
+def test_a_gang_that_falls_silent_names_the_rank_that_raised_and_did_not_end() -> None:
+    raised: Event = {"event": "stacks", "last_lines": {"0": ["Traceback", "ValueError: boom"]}}
+    limits = replace(NO_LIMITS, silence_s=1.0)
+    quiet = {
+        "fetch": (FETCHED,),
+        "go": (started(), beat(2.0)),
+        "stacks": (raised,),
+        "stop": (exited(0, 143),),
+    }
+    outcome = stage(quiet, limits=limits).run()
+    assert outcome.kind == "timeout"
+    assert "rank 0 raised ValueError: boom and did not end" in outcome.cause
+
+
+# Daemons and launchers
+
+
+def with_processes(here: Stage, *processes: Process) -> Gang:
+    """The same hosts, with other processes on them."""
+    channels = {host.node: cast(Channel, host) for host in here.hosts}
+    return Gang(channels, here.inbox, processes=processes, limits=NO_LIMITS, interrupts=here.wish)
+
+
+def test_daemons_are_ended_when_the_others_are_done_and_their_end_is_no_failure() -> None:
+    here = stage(
+        {"fetch": (FETCHED,), "go": (started(), exited(0))},
+        {
+            "fetch": (FETCHED,),
+            "go": (started(),),
+            "finish": (exited(1, 143, signal="SIGTERM", stopped=True),),
+        },
+    )
+    gang = with_processes(here, process(0), process(1, daemon=True))
+    gang.start(here.jobs)
+    assert gang.follow(lambda: None) == Outcome(kind="succeeded")
+    assert (1, "finish") in here.heard
+
+
+def test_a_daemon_that_fails_while_the_others_run_fails_the_attempt() -> None:
+    here = stage(patient(0), {"fetch": (FETCHED,), "go": (started(), exited(1, 3, cause="no disk"))})
+    gang = with_processes(here, process(0), process(1, daemon=True, task="ps 0"))
+    gang.start(here.jobs)
+    outcome = gang.follow(lambda: None)
+    assert (outcome.failed_rank, outcome.failed_task, outcome.code) == (1, "ps 0", 3)
+
+
+def test_a_launcher_that_fails_before_its_ranks_is_what_failed() -> None:
+    failure = exited(2, 1, lines=("not enough slots",))
+    here = stage(
+        {"fetch": (FETCHED,), "go": (failure,), "stop": (exited(0, 137, cause=ORPHANED, stopped=True),)}
+    )
+    gang = with_processes(
+        here, process(0, kind="launched"), replace(process(0), rank=2, kind="launcher", task="mpirun")
+    )
+    gang.start(here.jobs)
+    outcome = gang.follow(lambda: None)
+    assert (outcome.failed_rank, outcome.failed_task, outcome.code) == (None, "mpirun", 1)
+
+
+def test_a_rank_that_failed_before_its_launcher_is_what_failed() -> None:
+    rank, launcher = exited(0, 7, lines=("ValueError: x",)), exited(1, 1, lines=("aborted",))
+    here = stage({"fetch": (FETCHED,), "go": (started(), launcher, rank)})
+    gang = with_processes(here, process(0, kind="launched"), replace(process(0), rank=1, kind="launcher"))
+    gang.start(here.jobs)
+    assert gang.follow(lambda: None).failed_rank == 0
+
+
+def test_an_elastic_gang_goes_on_without_a_node_but_not_without_its_first() -> None:
+    def follow(lost: int) -> Gang:
+        here = stage(
+            {"fetch": (FETCHED,), "go": (started(),)},
+            {"fetch": (FETCHED,), "go": (started(),)},
+        )
+        channels = {host.node: cast(Channel, host) for host in here.hosts}
+        gang = Gang(
+            channels,
+            here.inbox,
+            processes=(process(0), process(1)),
+            limits=NO_LIMITS,
+            interrupts=here.wish,
+            least_nodes=1,
+        )
+        gang.start(here.jobs)
+        here.inbox.put((lost, LOST))
+        here.inbox.put((1 - lost, exited(1 - lost)))
+        outcomes.append(gang.follow(lambda: None).kind)
+        return gang
+
+    outcomes: list[str] = []
+    assert follow(1).warnings == ["node 1 was lost; the others went on without it"]
+    assert follow(0).warnings == []
+    assert outcomes == ["succeeded", "lost"]
+
+
+# Weights
+
+
+def sketch(value: float, *, step: int) -> str:
+    told = {"attempt": 0, "pid": 1, "framework": "tensorflow", "model": "fit", "size": 1, "step": step}
+    return json.dumps({**told, "squares": value * value, "sketch": [value]})
+
+
+@pytest.mark.parametrize(("divergence", "kind"), [("fail", "diverged"), ("warn", "succeeded")])
+def test_ranks_whose_weights_differ_fail_the_attempt_or_are_warned_of(
+    divergence: Literal["fail", "warn"], kind: str
+) -> None:
+    here = stage(patient(0), patient(1))
+    channels = {host.node: cast(Channel, host) for host in here.hosts}
+    gang = Gang(
+        channels,
+        here.inbox,
+        processes=(process(0), process(1)),
+        limits=NO_LIMITS,
+        interrupts=here.wish,
+        weights=Agreement(world_size=2),
+        divergence=divergence,
+    )
+    gang.start(here.jobs)
+    for step in (1, 2, 4):
+        for rank in (0, 1):
+            line = sketch(1.0 + step * (1 + rank), step=step)
+            here.inbox.put((rank, {"event": "weights", "rank": rank, "report": line}))
+    if kind == "succeeded":
+        here.inbox.put((0, exited(0)))
+        here.inbox.put((1, exited(1)))
+    outcome = gang.follow(lambda: None)
+    assert outcome.kind == kind
+    assert "gradients are not shared" in outcome.cause + "".join(gang.warnings)
