@@ -156,7 +156,7 @@ def good(rank: int) -> dict[str, tuple[Event, ...]]:
 
 def patient(rank: int, code: int = 143) -> dict[str, tuple[Event, ...]]:
     """Runs until it is stopped."""
-    return {"fetch": (FETCHED,), "go": (started(),), "stop": (exited(rank, code),)}
+    return {"fetch": (FETCHED,), "go": (started(),), "stop": (exited(rank, code, stopped=True),)}
 
 
 def test_a_gang_whose_ranks_all_end_well_succeeded() -> None:
