@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.fixtures.docker import cache_folder
+from tests.examples.newcomer import clone, pushtrain, shown
 from tests.services.dockerd import DockerEngine
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-PUSHTRAIN = Path(sys.executable).with_name("pushtrain")
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def clone(example: str, folder: Path) -> Path:
-    """The example as a repository of its own, with one commit."""
-    repository = folder / example
-    shutil.copytree(EXAMPLES / example, repository)
-    for arguments in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-q", "-m", "example")):
-        named = ("-c", "user.name=Tests", "-c", "user.email=tests@example.org")
-        subprocess.run(["git", *named, *arguments], cwd=repository, check=True)
-    return repository
-
-
-def pushtrain(home: Path, *arguments: str | Path) -> str:
-    """What the command prints; fails the test with it where the command fails."""
-    environment = {**os.environ, "PUSHTRAIN_HOME": str(home)}
-    done = subprocess.run([PUSHTRAIN, *arguments], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A state folder whose environments are kept between test sessions: they are keyed by content."""
-    envs = cache_folder() / "envs"
-    envs.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "envs").symlink_to(envs)
-    return tmp_path / "home"
-
-
-def shown(home: Path, run: str = "last") -> dict[str, Any]:
-    """run.json."""
-    document: dict[str, Any] = json.loads(pushtrain(home, "show", run, "--json"))
-    return document
 
 
 def test_the_main_job_trains_a_network_and_registers_it(tmp_path: Path, home: Path) -> None:
