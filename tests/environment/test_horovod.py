@@ -180,3 +180,14 @@ def test_horovod_on_a_machine_without_open_mpi_is_said_so_when_it_is_planned(
 
     with pytest.raises(EnvironmentFailed, match="no mpirun on this machine"):
         venv(tmp_path, f"pip: [horovod, {PINNED}]")
+
+
+def test_the_key_of_an_environment_tells_one_with_horovod_from_one_without(tmp_path: Path) -> None:
+    with_horovod, without = f"pip: [{PINNED}, horovod]", f"pip: [{PINNED}]"
+
+    images = [planned_image(tmp_path, pip, distribution="mpi") for pip in (with_horovod, without)]
+    venvs = [venv(tmp_path, pip) for pip in (with_horovod, without)]
+
+    assert images[0].apt == images[1].apt
+    assert images[0].key != images[1].key
+    assert venvs[0].key != venvs[1].key
