@@ -9,7 +9,7 @@ from runner.host.docker_host import LABEL, RUN_LABEL, devices, owner
 from runner.host.job import IN_CONTAINER, rank_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from runner.host.job import Job
     from runner.launch import Process
@@ -47,7 +47,7 @@ def of_rank(job: Job, process: Process, *, datasets: Mapping[str, str]) -> dict[
     """The container of a rank that the host starts; its place in a network is still to be added."""
     return {
         **of_all(job),
-        **_training(job, process, datasets=datasets, ranks=1),
+        **_training(job, process, datasets=datasets, processes=[process]),
         "entrypoint": list(job.prefixed(process.argv)),
         "name": f"pushtrain-{job.run_id}-a{job.attempt}-r{process.rank}",
     }
@@ -59,7 +59,7 @@ def of_node(job: Job, *, datasets: Mapping[str, str]) -> dict[str, Any]:
     Where a launcher starts the ranks it has all that they have together, since they run in it.
     """
     ranks = [process for process in job.processes if process.kind != "launcher"]
-    one = _training(job, ranks[0], datasets=datasets, ranks=len(ranks)) if is_one_container(job) else {}
+    one = _training(job, ranks[0], datasets=datasets, processes=ranks) if is_one_container(job) else {}
     return {
         **of_all(job),
         **one,
@@ -86,11 +86,14 @@ def environment(job: Job, process: Process, *, datasets: Mapping[str, str]) -> d
     return {**own, **rank_environment(job, process, work=WORK, datasets=mounts)}
 
 
-def _training(job: Job, process: Process, *, datasets: Mapping[str, str], ranks: int) -> dict[str, Any]:
-    """What so many ranks need: files, devices, environment and their share of the machine."""
+def _training(
+    job: Job, process: Process, *, datasets: Mapping[str, str], processes: Sequence[Process]
+) -> dict[str, Any]:
+    """What these ranks need in one container: files, devices, environment and their share of the machine."""
     limits = job.limits
     data = [f"{path}:/datasets/{name}:ro" for name, path in datasets.items()]
-    gang = [f"{job.gang_folder}:{IN_CONTAINER}"] if job.is_gang else []
+    gang = _meeting_place(job, processes) if job.is_gang else []
+    ranks = len(processes)
     return {
         "environment": environment(job, process, datasets=datasets),
         "working_dir": str(WORK),
@@ -100,3 +103,17 @@ def _training(job: Job, process: Process, *, datasets: Mapping[str, str], ranks:
         "pids_limit": limits.pids * ranks,
         "device_requests": devices(job.gpus),
     }
+
+
+def _meeting_place(job: Job, processes: Sequence[Process]) -> list[str]:
+    """The gang folder, to be written where these ranks report and call from, and where checkpoints were brought to.
+
+    All else in it is read by other ranks and this host. A folder that is mounted cannot be put a link in place of.
+    """
+    names = [f"ranks/{process.rank}" for process in processes]
+    if is_one_container(job):
+        names.append("calls")
+    if job.brought.is_dir():
+        names.append(job.brought.name)
+    within = [f"{job.gang_folder / name}:{IN_CONTAINER / name}" for name in names]
+    return [f"{job.gang_folder}:{IN_CONTAINER}:ro", *within]

@@ -276,6 +276,26 @@ def test_what_the_kernel_ends_for_memory_is_counted(workplace: Workplace) -> Non
     assert (before, code, ranks.kernel_kills()) == (0, 137, 1)
 
 
+MAY_WRITE = """
+for place in . bin ranks ranks/0 ranks/1 calls hosts; do
+  test -w /pushtrain/$place && echo $place
+done
+mv /pushtrain/ranks/0 /pushtrain/elsewhere 2>/dev/null && echo moved
+"""
+
+
+def test_ranks_write_where_they_report_and_nowhere_else_in_the_gang_folder(workplace: Workplace) -> None:
+    ranks = workplace.ranks(rank(0), rank(1))
+    assert read(ranks.command(MAY_WRITE))[0].split() == [b"ranks/0", b"ranks/1", b"calls"]
+    ranks.close()
+
+    script = f"import subprocess; subprocess.run(['sh', '-c', {MAY_WRITE!r}])"
+    processes = [rank(number, script, kind="direct") for number in range(2)]
+    ranks, output = workplace.ranks(*processes), Output()
+    assert ended(ranks.start(processes[1], output.feed)).code == 0
+    assert output.data.split() == [b"ranks/1"]
+
+
 STUCK = "import time\ndef stuck():\n    print('ready')\n    time.sleep(1000)\nstuck()"
 
 
