@@ -28,7 +28,7 @@ _TRUE = ("1", "true", "True")  # as TensorFlow reads TF_USE_LEGACY_KERAS
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What Keras 3 does to one way of sharing gradients: `fails` without a cure, `works` all the same.
+    """What Keras 3 does to one way of sharing gradients: `fails` without a cure, and where it `works` all the same.
 
     `limits` is what stays to be minded with Keras 2 under a newer TensorFlow.
     """
@@ -42,15 +42,14 @@ KERAS_3_RULES: Mapping[Use, Rule] = {
     "horovod": Rule(
         fails="Keras 3 with Horovod trains separate models in silence: model.fit shares no gradient between ranks, "
         "and each rank's loss falls all the same",
-        works="it works where the training shares gradients of plain tf.Variables itself (hvd.allreduce, or the tape "
-        "over [v.value for v in model.variables])",
+        works="the training itself shares the gradients of plain tf.Variables, without model.fit",
         limits="import horovod.tensorflow.keras; horovod.keras, MetricAverageCallback and LearningRateWarmupCallback "
         "take Keras 3 all the same",
     ),
     "tensorflow": Rule(
         fails="model.fit of Keras 3 fails under MultiWorkerMirroredStrategy and ParameterServerStrategy "
         "(https://github.com/keras-team/keras/issues/20585)",
-        works="a training loop of its own works, and so does ClusterCoordinator",
+        works="the training has a loop of its own, or a ClusterCoordinator",
     ),
 }
 
@@ -139,7 +138,9 @@ def judge(
     if legacy_keras or (stack.tf_keras and env.get("TF_USE_LEGACY_KERAS") in _TRUE):
         return Verdict(notes=(f"legacy_keras: {rule.limits}",) if rule.limits else ())
     if legacy_keras is False:
-        return Verdict(notes=(f"environment.legacy_keras is false: {rule.fails}; {rule.works}",))
+        return Verdict(
+            notes=(f"environment.legacy_keras is false: {rule.fails}; it works where {rule.works}",)
+        )
     return Verdict(refused=f"{stack.tensorflow}: {rule.fails}", tip=_cure(rule, own_image=own_image))
 
 
@@ -147,7 +148,7 @@ def _cure(rule: Rule, *, own_image: bool) -> str:
     first = "environment.legacy_keras: true (Keras 2 under that TensorFlow)"
     if own_image:
         first = 'install tf_keras in the image and set env: {TF_USE_LEGACY_KERAS: "1"}'
-    return f"{first}, or {RECOMMENDED}; or environment.legacy_keras: false: {rule.works}"
+    return f"{first}, or {RECOMMENDED}; or environment.legacy_keras: false, where {rule.works}"
 
 
 def exact(specifier: SpecifierSet) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def test_an_mpirun_that_says_nothing_is_none() -> None:
 
 def quiet(line: str) -> None:
     """A log that nobody reads."""
+
+
+@pytest.mark.parametrize(
+    ("generated", "tip"),
+    [
+        (True, "take a base with Open MPI 4 .* python:3.11-slim-bookworm"),
+        (False, "take an image with Open MPI 4"),
+    ],
+)
+def test_the_open_mpi_5_of_a_newer_debian_is_named_with_what_to_take(generated: bool, tip: str) -> None:
+    with pytest.raises(EnvironmentFailed, match=r"in the image x there is Open MPI 5\.0\.7") as caught:
+        mpi.require_image(OPEN_MPI_5, image="x", generated=generated)
+
+    assert re.match(tip, caught.value.tip)
 
 
 def program(folder: Path, said: str) -> Path:
