@@ -21,10 +21,13 @@ BASE_BRANCHES = ("main", "master")
 MOST_WARNINGS = 20
 
 
-def manifest(sealed: Mapping[int, Event]) -> Manifest:
-    """One manifest of all nodes: node 0's paths as they are, those of node N below `node-N/`."""
+def manifest(sealed: Mapping[int, Event], *, of_ranks: str | None = None) -> Manifest:
+    """One manifest of all nodes: node 0's paths as they are, those of node N below `node-N/`.
+
+    `of_ranks` is the folder in which every rank of the gang has a folder of its own, which is left where it is.
+    """
     files = [
-        FileEntry(**{**entry, "path": _of(node, entry["path"])})
+        FileEntry(**{**entry, "path": _of(node, entry["path"], of_ranks=of_ranks)})
         for node, event in sealed.items()
         for entry in event["manifest"]
     ]
@@ -42,8 +45,29 @@ def warnings(sealed: Mapping[int, Event]) -> tuple[str, ...]:
     return (*told[:MOST_WARNINGS], *more)
 
 
-def _of(node: int, path: str) -> str:
-    return f"node-{node}/{path}" if node else path
+def written_twice(sealed: Mapping[int, Event], outputs: str) -> tuple[str, ...]:
+    """A sentence for each output that another node wrote too, with other content: rank 0's is the run's."""
+    own = {entry["path"]: entry["digest"] for entry in sealed[0]["manifest"]} if 0 in sealed else {}
+    told = [
+        f"node {node} wrote {_shown(entry['path'])} too: that of rank 0's node is the run's, the other is kept as "
+        f"{_shown(_of(node, entry['path']))}; write on rank 0 alone, or set `outputs.per_rank: true`"
+        for node, event in sorted(sealed.items())
+        for entry in event["manifest"]
+        if node
+        and entry["path"].startswith(f"{outputs}/")
+        and own.get(entry["path"], entry["digest"]) != entry["digest"]
+    ]
+    more = (
+        (f"and {len(told) - MOST_WARNINGS} more that several nodes wrote",)
+        if len(told) > MOST_WARNINGS
+        else ()
+    )
+    return (*told[:MOST_WARNINGS], *more)
+
+
+def _of(node: int, path: str, *, of_ranks: str | None = None) -> str:
+    shared = of_ranks is not None and path.startswith(f"{of_ranks}/rank-")
+    return f"node-{node}/{path}" if node and not shared else path
 
 
 def _shown(path: str) -> str:

@@ -32,6 +32,7 @@ def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
                 **ranks.told(plan, reservation, local_rank=local_rank, slot=slot),
                 **shares.shared(slot),
                 **ranks.network(plan, reservation),
+                "TORCH_CPP_LOG_LEVEL": "WARNING",  # torch's own default, which the launcher has not
             },
             kind="launched",
             restartable=plan.distribution.elastic,
@@ -51,10 +52,12 @@ def _launcher(plan: Plan, reservation: Reservation, slot: Slot) -> Process:
             **ranks.told_to_node(plan, reservation, slot),
             **shares.shared(slot),
             "OMP_NUM_THREADS": str(_threads(plan, reservation, slot)),
+            # At the end the launcher that holds the rendezvous goes first, which the others would tell with a stack.
+            "TORCH_CPP_LOG_LEVEL": "ERROR",
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(plan.limits.grace_s) + _AFTER_GRACE_S),
         },
         kind="launcher",
-            task="torchrun",
+        task="torchrun",
     )
 
 

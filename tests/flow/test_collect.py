@@ -72,3 +72,38 @@ def test_a_run_on_a_branch_that_is_the_base_in_its_repository_counts(store: Stor
     assert not strict.passed
     assert lenient is not None
     assert lenient.passed
+
+
+def sealed(**nodes: dict[str, str]) -> dict[int, dict[str, object]]:
+    """By node: path -> digest."""
+    return {
+        int(node.removeprefix("node_")): {
+            "manifest": [
+                {"path": path, "digest": digest, "size_bytes": 1, "executable": False}
+                for path, digest in files.items()
+            ],
+            "skipped": {},
+        }
+        for node, files in nodes.items()
+    }
+
+
+def test_the_files_of_other_nodes_are_kept_beside_those_of_the_first() -> None:
+    both = sealed(node_0={"outputs/a": "sha256:1"}, node_1={"outputs/a": "sha256:2"})
+    assert [file.path for file in collect.manifest(both).files] == ["node-1/outputs/a", "outputs/a"]
+
+
+def test_what_two_nodes_wrote_differently_is_said_and_what_is_equal_is_not() -> None:
+    both = sealed(
+        node_0={"outputs/a": "sha256:1", "outputs/b": "sha256:1", "logs/c": "sha256:1"},
+        node_1={"outputs/a": "sha256:2", "outputs/b": "sha256:1", "logs/c": "sha256:2"},
+    )
+    (told,) = collect.written_twice(both, "outputs")
+    assert told.startswith("node 1 wrote outputs/a too: that of rank 0's node is the run's")
+    assert "kept as node-1/outputs/a" in told
+
+
+def test_folders_of_ranks_stand_side_by_side_whichever_node_they_are_of() -> None:
+    both = sealed(node_0={"outputs/rank-0/a": "sha256:1"}, node_1={"outputs/rank-1/a": "sha256:2"})
+    paths = [file.path for file in collect.manifest(both, of_ranks="outputs").files]
+    assert paths == ["outputs/rank-0/a", "outputs/rank-1/a"]
