@@ -47,7 +47,7 @@ def of_rank(job: Job, process: Process, *, datasets: Mapping[str, str]) -> dict[
     """The container of a rank that the host starts; its place in a network is still to be added."""
     return {
         **of_all(job),
-        **_training(job, process, datasets=datasets, processes=[process]),
+        **_training(job, [process], datasets=datasets),
         "entrypoint": list(job.prefixed(process.argv)),
         "name": f"pushtrain-{job.run_id}-a{job.attempt}-r{process.rank}",
     }
@@ -59,7 +59,7 @@ def of_node(job: Job, *, datasets: Mapping[str, str]) -> dict[str, Any]:
     Where a launcher starts the ranks it has all that they have together, since they run in it.
     """
     ranks = [process for process in job.processes if process.kind != "launcher"]
-    one = _training(job, ranks[0], datasets=datasets, processes=ranks) if is_one_container(job) else {}
+    one = _training(job, ranks, datasets=datasets) if is_one_container(job) else {}
     return {
         **of_all(job),
         **one,
@@ -86,16 +86,18 @@ def environment(job: Job, process: Process, *, datasets: Mapping[str, str]) -> d
     return {**own, **rank_environment(job, process, work=WORK, datasets=mounts)}
 
 
-def _training(
-    job: Job, process: Process, *, datasets: Mapping[str, str], processes: Sequence[Process]
-) -> dict[str, Any]:
+def _training(job: Job, processes: Sequence[Process], *, datasets: Mapping[str, str]) -> dict[str, Any]:
     """What these ranks need in one container: files, devices, environment and their share of the machine."""
     limits = job.limits
+    told = environment(job, processes[0], datasets=datasets)
+    if is_one_container(job):
+        # Each process in it is told its own on top of this.
+        told = {name: text for name, text in told.items() if name in job.env or name not in processes[0].env}
     data = [f"{path}:/datasets/{name}:ro" for name, path in datasets.items()]
     gang = _meeting_place(job, processes) if job.is_gang else []
     ranks = len(processes)
     return {
-        "environment": environment(job, process, datasets=datasets),
+        "environment": told,
         "working_dir": str(WORK),
         "volumes": [f"{job.work}:{WORK}", *data, *gang],
         "mem_limit": limits.memory_bytes * ranks if limits.memory_bytes else None,

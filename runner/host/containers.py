@@ -151,7 +151,9 @@ class ContainerRanks:
 
     def command(self, text: str) -> Execution:
         """Have a shell of this node run `text`, for a launcher on another node. Raises EngineError."""
-        return self._execute(self._job.prefixed(("/bin/sh", "-c", text)))
+        job = self._job
+        env = container_settings.environment(job, job.processes[0], datasets=self._datasets)
+        return self._execute(job.prefixed(("/bin/sh", "-c", text)), env=env)
 
     def signal(self, pid: int, signum: int) -> None:
         """Signal a process group of the node's container, with SIGKILL its whole session. Safe when it ended."""
@@ -262,9 +264,7 @@ class ContainerRanks:
         config = self._client.api.create_endpoint_config(aliases=[place["hostname"]])
         return {**place, "network": network, "networking_config": {network: config}}
 
-    def _execute(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bool = True
-    ) -> Execution:
+    def _execute(self, argv: Sequence[str], *, env: Mapping[str, str], stdin: bool = True) -> Execution:
         execution = Execution(self._node(), argv, signal_group=self.signal, env=env, stdin=stdin)
         with self._lock:
             self._streams.append(execution)

@@ -121,7 +121,7 @@ def rank(number: int, script: str = "", *, kind: Any = "launched", node: int = 0
 
 
 def launcher(script: str) -> Process:
-    return rank(2, script, kind="launcher")
+    return Process(rank=2, local_rank=0, node_rank=0, argv=("/bin/sh", "-c", script), kind="launcher")
 
 
 def ended(started: Any) -> Exit:
@@ -147,16 +147,15 @@ def line(streams: Iterator[tuple[int, bytes]]) -> str:
 
 def test_a_launcher_runs_in_the_container_of_its_node_with_all_that_a_rank_has(workplace: Workplace) -> None:
     output = Output()
-    said = (
-        "hostname; pwd; id -u; echo $CHOSEN $TOKEN $PUSHTRAIN_GANG $PUSHTRAIN_RANK; command -v pushtrain-rank"
-    )
+    said = "hostname; pwd; id -u; "
+    said += "echo $CHOSEN $TOKEN $PUSHTRAIN_GANG of ${PUSHTRAIN_RANK-none}; command -v pushtrain-rank"
     process = launcher(f"{said}; touch mine; ls /pushtrain/ranks; exit 7")
     ranks = workplace.ranks(rank(0), rank(1), process)
 
     started = ranks.start(process, output.feed)
 
     assert ended(started) == Exit(code=7)
-    words = "node-0 /workspace 1000 by train.yml s3cret /pushtrain 2 /pushtrain/bin/pushtrain-rank 0 1"
+    words = "node-0 /workspace 1000 by train.yml s3cret /pushtrain of none /pushtrain/bin/pushtrain-rank 0 1"
     assert output.data.decode().split() == words.split()
     assert (workplace.folder / "node-0/work/mine").stat().st_uid == 1000
     assert workplace.containers() == ["pushtrain-20261122-000000-abcdef-a1-n0"]
@@ -178,12 +177,12 @@ def test_a_node_has_the_limits_of_all_its_ranks(workplace: Workplace) -> None:
 def test_a_command_has_its_input_both_outputs_and_its_exit_code(workplace: Workplace) -> None:
     ranks = workplace.ranks(rank(0))
 
-    command = ranks.command("echo $CHOSEN; cat; echo wrong >&2; exit 9")
+    command = ranks.command("echo $CHOSEN $PUSHTRAIN_RANK; cat; echo wrong >&2; exit 9")
     command.write(b"one\n")
     command.write(b"x" * 300_000)
     command.close_stdin()
 
-    assert read(command) == (b"by train.yml\none\n" + b"x" * 300_000, b"wrong\n", 9)
+    assert read(command) == (b"by train.yml 0\none\n" + b"x" * 300_000, b"wrong\n", 9)
 
 
 def test_a_command_that_ends_at_once_loses_nothing_of_what_it_printed(workplace: Workplace) -> None:
