@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,31 +23,33 @@ MODELS = 256
 PENDING_STEPS = 80
 """Steps of one model that wait for other ranks; reports come at powers of two, so this is never reached in practice."""
 
+PROCESSES = 64
+"""Processes of one rank that are told apart; reports of more are left out."""
+
 NAMED_RANKS = 4
+
+Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Report(BaseModel):
     """One line of a rank's `weights`: the sketch of what one model is after so many steps.
 
     `sketch` is linear in the weights: the distance of two sketches is about that of the weights. `squares` is the sum
-    of the weights' squares. `pid` tells processes of one rank apart, `attempt` the restarts by torchrun.
+    of the weights' squares. `pid` tells processes of one rank apart, `attempt` the restarts by torchrun, after which
+    there may be another number of ranks: `world_size`, where it is known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     attempt: int
     pid: int
-    framework: str
-    model: str
+    world_size: int | None = Field(None, ge=2)
+    framework: Name
+    model: Name
     size: int
     step: int
-    squares: float
-    sketch: tuple[float, ...]
-
-    @property
-    def finite(self) -> bool:
-        """Whether there is no NaN and no infinity in it."""
-        return math.isfinite(self.squares) and all(map(math.isfinite, self.sketch))
+    squares: float = Field(ge=0)
+    sketch: Annotated[tuple[float, ...], Field(min_length=64, max_length=64)]
 
 
 def report(line: str) -> Report | None:
@@ -60,7 +62,7 @@ def report(line: str) -> Report | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """Ranks whose weights are not those of rank 0. `distance` is relative to the norm of the weights."""
+    """Ranks whose weights are not those of the first rank. `distance` is relative to the norm of the weights."""
 
     step: int
     ranks: tuple[int, ...]
@@ -74,6 +76,7 @@ class _Comparison:
     """All ranks after one step: the first rank's sketch, the others less it, and who is too far away."""
 
     step: int
+    first: int
     sketch: tuple[float, ...]
     differences: Mapping[int, tuple[float, ...]]
     apart: tuple[int, ...]
@@ -103,20 +106,24 @@ class Agreement:
     def add(self, rank: int, report: Report) -> Divergence | None:
         """The divergence that this report completes, if any. Repeating a report is safe."""
         model = self._model(rank, report)
+        if model is None:
+            return None
         if model.last is not None and report.step <= model.last.step:
             return None
         ranks = model.waiting.setdefault(report.step, {})
         ranks[rank] = report
         if len(model.waiting) > PENDING_STEPS:
             del model.waiting[min(model.waiting)]
-        if len(ranks) < self._world_size:
+        if len(ranks) < (report.world_size or self._world_size):
             return None
         model.waiting = {step: others for step, others in model.waiting.items() if step > report.step}
         return self._compare(model, dict(sorted(ranks.items())))
 
-    def _model(self, rank: int, report: Report) -> _Model:
+    def _model(self, rank: int, report: Report) -> _Model | None:
         pids = self._pids.setdefault((rank, report.attempt), [])
         if report.pid not in pids:
+            if len(pids) == PROCESSES:
+                return None
             pids.append(report.pid)
         key = (report.attempt, pids.index(report.pid), report.model)
         if key not in self._models:
@@ -126,23 +133,21 @@ class Agreement:
         return self._models[key]
 
     def _compare(self, model: _Model, reports: Mapping[int, Report]) -> Divergence | None:
-        every = tuple(reports.values())
-        if not all(each.finite and len(each.sketch) == len(every[0].sketch) for each in every):
-            return None
         before, here = model.last, self._comparison(model, reports)
         model.first, model.last = model.first or here.sketch, here
         if before is None or not before.apart or not here.apart:
             return None
-        return _divergence(before, here, every[0])
+        return _divergence(before, here, reports[here.first])
 
     def _comparison(self, model: _Model, reports: Mapping[int, Report]) -> _Comparison:
-        (_, own), *others = reports.items()
+        (first, own), *others = reports.items()
         scale = math.sqrt(max(each.squares for each in reports.values()))
         moved = _norm(_less(own.sketch, model.first or own.sketch))
         allowed = max(NOISE * scale, self._tolerance * moved)
         differences = {rank: _less(each.sketch, own.sketch) for rank, each in others}
         return _Comparison(
             step=own.step,
+            first=first,
             sketch=own.sketch,
             differences=differences,
             apart=tuple(rank for rank, each in differences.items() if _norm(each) > allowed),
@@ -152,7 +157,7 @@ class Agreement:
 def _divergence(before: _Comparison, here: _Comparison, chief: Report) -> Divergence:
     far = max(here.apart, key=lambda rank: _norm(here.differences[rank]))
     distance = _norm(here.differences[far]) / (math.sqrt(chief.squares) or 1.0)
-    who = f"the weights of {ranks_named(here.apart)} differ from rank 0's after step {here.step}"
+    who = f"the weights of {ranks_named(here.apart)} differ from rank {here.first}'s after step {here.step}"
     how = f" (relative difference {distance:.0e}, {chief.model})"
     if _since_the_start(before, here, far):
         why, tip = "the ranks move alike but started from different weights", _BROADCAST
@@ -180,7 +185,7 @@ _BROADCAST = {
 
 
 def _since_the_start(before: _Comparison, here: _Comparison, rank: int) -> bool:
-    """Whether the rank moved as rank 0 did between two comparisons, and was somewhere else all the time."""
+    """Whether the rank moved as the first did between two comparisons, and was somewhere else all the time."""
     parted = _norm(_less(here.differences[rank], before.differences[rank]))
     moved = _norm(_less(here.sketch, before.sketch))
     return parted <= 0.1 * _norm(before.differences[rank]) and parted <= 0.05 * moved

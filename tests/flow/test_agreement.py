@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from runner.agreement import PENDING_STEPS, Agreement, Divergence, Report, report
+from runner.agreement import PENDING_STEPS, PROCESSES, Agreement, Divergence, Report, report
 
 STEPS = (1, 2, 4, 8)
 Weights = Callable[[int, int], list[float]]
@@ -52,9 +52,12 @@ def test_ranks_that_share_their_gradients_agree() -> None:
     assert compare(lambda rank, step: moved(rank, step)) is None
 
 
-def test_ranks_of_other_gpus_agree_in_spite_of_rounding() -> None:
+@pytest.mark.parametrize(("speed", "rounding"), [(1.0, 1e-6), (1e-6, 1e-6), (1.0, 3e-5)])
+def test_ranks_of_other_gpus_agree_in_spite_of_rounding(speed: float, rounding: float) -> None:
     def rounded(rank: int, step: int) -> list[float]:
-        return [weight * (1 + rank * random.Random(step).gauss(0, 1e-6)) for weight in moved(rank, step)]
+        chance = random.Random(step)
+        far = zip(start(), moved(rank, 10 * step), strict=True)
+        return [old + speed * (new - old) + rank * chance.gauss(0, rounding) for old, new in far]
 
     assert compare(rounded) is None
 
@@ -112,6 +115,13 @@ def test_first_weights_that_were_not_broadcast_are_told_from_gradients_that_are_
     assert "DistributedDataParallel does" in found.tip
 
 
+def test_other_first_weights_do_not_hide_that_gradients_are_not_shared() -> None:
+    found = compare(lambda rank, step: moved(rank, step, first=start(rank), gradients=rank))
+
+    assert found is not None
+    assert found.message.endswith("gradients are not shared between the ranks")
+
+
 def test_first_weights_may_be_broadcast_after_the_first_step() -> None:
     def late(rank: int, step: int) -> list[float]:
         return unshared(rank, step) if step == 1 else moved(rank, step)
@@ -161,6 +171,7 @@ def test_a_report_told_twice_changes_nothing() -> None:
     for step in (1, 1, 2, 2):
         for rank in (0, 1):
             assert agreement.add(rank, sketched(moved(rank, step), step)) is None
+    assert next(iter(agreement._models.values())).waiting == {}
 
 
 def test_ranks_are_compared_after_equal_numbers_of_steps_only() -> None:
@@ -191,20 +202,53 @@ def test_each_rank_s_second_process_is_compared_with_the_others_second() -> None
     assert found[-1] is not None
 
 
+def test_an_elastic_gang_is_compared_by_the_ranks_that_it_has() -> None:
+    agreement = Agreement(4)
+    found = [
+        agreement.add(rank, sketched(unshared(rank, step), step, world_size=2))
+        for step in (1, 2)
+        for rank in (1, 3)
+    ]
+    assert found[-1] is not None
+    assert found[-1].message.startswith("the weights of rank 3 differ from rank 1's after step 2")
+
+
+def test_reports_of_ever_more_processes_are_left_out() -> None:
+    agreement = Agreement(2)
+    for pid in range(3 * PROCESSES):
+        assert agreement.add(0, sketched(start(), 1, pid=pid)) is None
+    assert len(agreement._models) == PROCESSES
+
+
+def test_a_report_is_one_line_of_known_length() -> None:
+    line = sketched(start(), 4).model_dump_json()
+
+    assert report(line) is not None
+    assert report(line.replace("64 weights", "64\\nweights")) is None
+    assert report(line.replace("64 weights", "64 " + "weights" * 100)) is None
+    assert report(line.replace("[", "[0.0,")) is None
+
+
 def test_weights_that_are_no_numbers_are_not_compared() -> None:
-    assert compare(lambda rank, step: [float("nan")] * 64) is None
+    line = sketched(start(), 4).model_dump()
+
+    assert report(json.dumps({**line, "squares": float("nan")})) is None
+    assert report(json.dumps({**line, "squares": float("inf")})) is not None
+    assert compare(lambda rank, step: [float("inf")] * 64) is None
 
 
 def test_reports_that_nobody_answers_are_forgotten() -> None:
     agreement = Agreement(2)
     for step in range(1, 3 * PENDING_STEPS):
-        agreement.add(0, sketched([1.0], step))
+        agreement.add(0, sketched(start(), step))
     waiting = next(iter(agreement._models.values())).waiting
     assert len(waiting) == PENDING_STEPS
 
 
 def test_a_line_that_a_dying_rank_left_unfinished_is_no_report() -> None:
-    line = json.dumps({**sketched([1.0, float("nan")], 4).model_dump()})
+    line = json.dumps(
+        {**sketched([*start()[:-1], 1.0], 4).model_dump(), "sketch": [float("nan"), *start()[1:]]}
+    )
 
     whole = report(line)
 

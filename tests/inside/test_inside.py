@@ -70,7 +70,7 @@ def test_files_that_are_written_are_noted_once_and_those_that_are_read_are_not(
     (tmp_path / "outputs" / "old").write_text("")
     code = """
 import os
-open("outputs/a", "w").close(); open(os.path.abspath("outputs/a"), "a").close()
+open("outputs/a", "w").close(); open("outputs/a", "w").close(); open(os.path.abspath("outputs/a"), "a").close()
 open("outputs/old").close()
 open("elsewhere", "w").close()
 os.close(os.open(b"logs/b", os.O_CREAT | os.O_RDWR))

@@ -43,6 +43,10 @@ class Watched:
         self._model = label if _names[label] == 1 else f"{label} ({_names[label]})"
         atexit.register(self.tell)
 
+    def __reduce__(self) -> Any:
+        """Nothing is left of it where an optimizer is copied or pickled with all of its attributes."""
+        return type(None), ()
+
     def updated(self) -> None:
         """Count one update; tell at the powers of two."""
         self.step += 1
@@ -67,6 +71,8 @@ class Watched:
         line = {
             "attempt": int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0),
             "pid": _pid,
+            # torchrun's own count, since an elastic gang may have fewer ranks than it was planned for.
+            "world_size": int(os.environ.get("WORLD_SIZE") or os.environ["PUSHTRAIN_WORLD_SIZE"]),
             "framework": self._framework,
             "model": self._model,
             "size": self._size,
