@@ -10,7 +10,10 @@ import base64
 import contextlib
 import os
 import queue
+import re
+import stat
 import threading
+from io import FileIO
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import PushtrainError
@@ -23,17 +26,24 @@ if TYPE_CHECKING:
     from runner.host.ranks import Command, Ranks
 
 CHUNK_BYTES = 64 * 1024
+COMMAND_LIMIT_BYTES = 1 << 20
 REFUSED = 255  # as ssh has it
+_NAME = re.compile(r"call-[A-Za-z0-9]+")
 
 
 class Caller:
-    """Listens to the agents of this node. `tell` is called from threads of its own."""
+    """Listens to the agents of this node. `tell` is called from threads of its own.
+
+    The folder is the training's to write in, and this process may be root: whatever lies there is opened by name within
+    it, never through a link, and only if it is what it should be.
+    """
 
     def __init__(self, folder: Path, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._folder, self._tell = folder, tell
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._tell = tell
         self._answers: dict[str, queue.Queue[tuple[int, bytes]]] = {}
         # For both ways: it neither blocks until an agent comes, nor ends when one goes.
-        self._new = os.open(folder / NEW_CALLS, os.O_RDWR)
+        self._new = os.open(NEW_CALLS, os.O_RDWR | os.O_NOFOLLOW, dir_fd=self._folder)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def answer(self, call: str, stream: int, data: bytes) -> None:
@@ -55,38 +65,60 @@ class Caller:
                 if not name:
                     os.close(self._new)
                     return
-                self._begin(name.decode())
+                with contextlib.suppress(
+                    OSError, UnicodeDecodeError
+                ):  # No call of an agent: nobody waits for it.
+                    self._begin(name.decode())
 
     def _begin(self, call: str) -> None:
-        place = self._folder / call
-        if call in self._answers or place.parent != self._folder:
+        if call in self._answers or not _NAME.fullmatch(call):
             return
+        place = os.open(call, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._folder)
+        node, command = _text_of("node", place), _text_of("command", place)
         self._answers[call] = queue.Queue()
-        node, command = (place / "node").read_text(), (place / "command").read_text()
         self._tell({"event": "call", "call": call, "node": node, "command": command})
-        threading.Thread(target=self._send_input, args=(call,), daemon=True).start()
-        threading.Thread(target=self._pass_back, args=(call,), daemon=True).start()
+        threading.Thread(target=self._send_input, args=(call, place), daemon=True).start()
+        threading.Thread(target=self._pass_back, args=(call, place), daemon=True).start()
 
-    def _send_input(self, call: str) -> None:
-        with (self._folder / call / "in").open("rb", buffering=0) as pipe:
+    def _send_input(self, call: str, place: int) -> None:
+        with contextlib.suppress(OSError), _pipe("in", place, os.O_RDONLY) as pipe:
             while data := pipe.read(CHUNK_BYTES):
                 self._tell({"event": "call-data", "call": call, "data": _text(data)})
         self._tell({"event": "call-eof", "call": call})
 
-    def _pass_back(self, call: str) -> None:
-        place, answers = self._folder / call, self._answers[call]
+    def _pass_back(self, call: str, place: int) -> None:
+        answers = self._answers[call]
         with contextlib.suppress(OSError):  # The agent is gone, and with it whoever wanted to know.
-            with (
-                (place / "out").open("wb", buffering=0) as out,
-                (place / "err").open("wb", buffering=0) as err,
-            ):
+            with _pipe("out", place, os.O_WRONLY) as out, _pipe("err", place, os.O_WRONLY) as err:
                 while True:
                     stream, data = answers.get()
                     if stream == 0:
                         break
                     (out if stream == 1 else err).write(data)
-            (place / "code").write_bytes(data + b"\n")
+            with _pipe("code", place, os.O_WRONLY) as code:
+                code.write(data + b"\n")
         del self._answers[call]
+
+
+def _text_of(name: str, folder: int) -> str:
+    """A small file of a call. Raises OSError where it is none."""
+    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    with os.fdopen(file, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(f"{name} is no file")
+        return opened.read(COMMAND_LIMIT_BYTES).decode()
+
+
+def _pipe(name: str, folder: int, flags: int) -> FileIO:
+    """A pipe of a call; blocks until the agent has it open too. Raises OSError where it is none."""
+    looked = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        if not stat.S_ISFIFO(os.fstat(looked).st_mode):
+            raise OSError(f"{name} is no pipe")
+        # What was looked at is what is opened, whatever lies under the name by now.
+        return FileIO(os.open(f"/proc/self/fd/{looked}", flags), "rb" if flags == os.O_RDONLY else "wb")
+    finally:
+        os.close(looked)
 
 
 class Called:

@@ -39,8 +39,8 @@ class LaunchedRank:
     ) -> None:
         self.process, self._sink, self._kill, self._on_begun = process, sink, kill, on_begun
         # Opened for both ways, so that it opens before the rank does, and never ends while a launcher may restart it.
-        self._output = os.open(folder / OUTPUT, os.O_RDWR | os.O_NONBLOCK)
-        self._status = os.open(folder / STATUS, os.O_RDWR | os.O_NONBLOCK)
+        self._output = os.open(folder / OUTPUT, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+        self._status = os.open(folder / STATUS, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
         self._wake, self._waker = os.pipe()
         self._lock = threading.Lock()
         self._told = b""

@@ -20,7 +20,7 @@ from runner.scan import is_within
 from runner.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runner.host.job import Job
     from runner.host.ranks import Rank, Ranks
@@ -32,9 +32,14 @@ MIRROR_EVERY_S = 2.0
 
 
 class Node:
-    """What a Job says, done on this host. `on_first_line` is called for each rank, from a thread of its own."""
+    """What a Job says, done on this host. `on_first_line` is called for each rank, from a thread of its own.
 
-    def __init__(self, job: Job, *, on_first_line: Callable[[], None] = lambda: None) -> None:
+    `before` is the same node in the attempt before.
+    """
+
+    def __init__(
+        self, job: Job, *, on_first_line: Callable[[], None] = lambda: None, before: Node | None = None
+    ) -> None:
         self.job = job
         self._store = open_store(job.store)
         self._mask = mask = Mask(job.secrets.values())
@@ -48,7 +53,8 @@ class Node:
         self._turn = threading.Lock()
         self._metrics_offset = 0
         self._mirror: Any = None
-        self._reader: Any = None
+        # What an earlier attempt measured is not measured again.
+        self._reader: Any = before._reader if before is not None else None
         self._keeper: threading.Thread | None = None
         self.reports = Reports(job)
 
@@ -109,10 +115,10 @@ class Node:
             on_begun=on_begun,
         )
 
-    def start(self, process: Process) -> Rank:
-        """Start one rank or launcher and, with the first, the keeper of what the ranks write."""
+    def start(self) -> Sequence[Rank]:
+        """Start what no launcher starts, and the keeper of what the ranks write. Raises EngineError."""
         self._keep()
-        return self.ranks.start(process, self.outputs[process.rank].feed)
+        return self.ranks.start_all(self.job.processes, lambda process: self.outputs[process.rank].feed)
 
     def write_stacks(self, ranks: Mapping[int, int | None]) -> None:
         """Write what each rank is doing to `stacks/rank-R.txt` in its logs, without secrets, to be kept with them.
@@ -220,7 +226,7 @@ class Node:
         self._mirror = Mirror(self._store, job.live_prefix, folders, within=job.work)
         if job.metrics_key is not None:
             self._metrics_offset = len(self._store.tail(job.metrics_key, offset=0))
-            self._reader = Reader(job.work / job.logs)
+            self._reader = self._reader or Reader(job.work / job.logs)
 
     def _send_metrics(self) -> None:
         if self._reader is None or self.job.metrics_key is None:

@@ -17,7 +17,7 @@ from runner.host.memory import MemoryWatch
 from runner.host.ranks import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from runner.host.job import Job
     from runner.launch import Process
@@ -136,6 +136,13 @@ class LocalRanks:
         self._started: dict[int, int] = {}
         if job.is_gang:
             self._machine |= _open_mpi_folders(job)
+
+    def start_all(
+        self, processes: Sequence[Process], sink_of: Callable[[Process], Callable[[bytes], None]]
+    ) -> list[LocalRank]:
+        """Start those that no launcher starts, launchers last. Raises EngineError; `close` ends what was started."""
+        here = sorted((p for p in processes if p.kind != "launched"), key=lambda p: p.kind == "launcher")
+        return [self.start(process, sink_of(process)) for process in here]
 
     def start(self, process: Process, sink: Callable[[bytes], None]) -> LocalRank:
         """Start one rank or launcher. Raises EngineError when its program cannot be started."""

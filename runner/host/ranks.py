@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from runner.launch import Process
 
@@ -83,8 +83,10 @@ class Ranks(Protocol):
     def join(self) -> None:
         """Make the node known to the others of its gang, before any rank starts. Raises EngineError."""
 
-    def start(self, process: Process, sink: Callable[[bytes], None]) -> Rank:
-        """Start one process whose output goes to `sink`. Raises EngineError."""
+    def start_all(
+        self, processes: Sequence[Process], sink_of: Callable[[Process], Callable[[bytes], None]]
+    ) -> Sequence[Rank]:
+        """Start those that no launcher starts, launchers last. If one fails, all are ended. Raises EngineError."""
 
     def command(self, text: str) -> Command:
         """Have a shell of this node run `text`. Raises EngineError."""

@@ -192,18 +192,17 @@ class Service:
 
     def _go(self) -> None:
         assert self._node is not None
-        processes = self._node.job.processes
-        launched = [process for process in processes if process.kind == "launched"]
+        launched = [process for process in self._node.job.processes if process.kind == "launched"]
         self._to_begin = {process.rank for process in launched}
         self._node.ranks.kernel_kills()
         try:
             for process in launched:
                 begun = functools.partial(self._inbox.put, ("begun", process.rank))
                 self._hold(self._node.listen(process, on_begun=begun))
-            for process in processes:
-                if process.kind != "launched":
-                    self._hold(self._node.start(process))
+            for rank in self._node.start():
+                self._hold(rank)
         except PushtrainError as failure:
+            self._node.close_ranks()
             self._stop(grace_s=0)
             self._line.tell(_error_event(failure))
             return
@@ -225,7 +224,8 @@ class Service:
             self._node.close()
         self._line.forget()
         self._stopping = False
-        self._node = Node(job, on_first_line=lambda: self._inbox.put(("spoken", None)))
+        spoken = functools.partial(self._inbox.put, ("spoken", None))
+        self._node = Node(job, on_first_line=spoken, before=self._node)
         self._leash.hold(job.mark, in_docker=job.image is not None)
         threading.Thread(target=self._prepare, daemon=True).start()
 

@@ -97,11 +97,20 @@ def _point(line: bytes, number: int) -> Point:
 
 
 def steps_again(points: Iterable[Point], *, since_s: float) -> int | None:
-    """How many steps were done before `since_s` and again after it; None where nothing was measured on one side."""
-    before = after = None
+    """How many steps were done before `since_s` and again after it; None where nothing was measured on one side.
+
+    `points` are in the order in which they were read: the last time that steps went back is what counts, since a host
+    that took over reads once more what another had read.
+    """
+    reached: int | None = None
+    before: int | None = None
+    again: int | None = None
     for point in points:
         if point.time_s < since_s:
-            before = max(point.step, before if before is not None else point.step)
-        else:
-            after = min(point.step, after if after is not None else point.step)
-    return None if before is None or after is None else max(0, before - after + 1)
+            reached = max(point.step, reached if reached is not None else point.step)
+        elif reached is not None:
+            went_back = point.step <= reached if before is None else point.step < before
+            if went_back:
+                again = max(0, reached - point.step + 1)
+            again, before = again or 0, point.step
+    return again

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import StoreError
-from runner.metrics import Point, decode, encode, series
+from runner.metrics import Point, decode, encode, series, steps_again
 
 POINTS = st.builds(
     Point,
@@ -67,3 +67,24 @@ def test_the_best_value_follows_the_goal_and_leaves_nan_out() -> None:
 
     assert (found.best("maximize"), found.best("minimize")) == (0.9, 0.2)
     assert series([point("a", 1, math.nan)])["a"].best("maximize") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "again"),
+    [
+        ((1, 2, 3), (4, 5), 0),
+        ((1, 2, 3), (3, 4), 1),
+        ((1, 2, 3, 4, 5, 6), (5, 6, 7), 2),
+        ((1, 2, 3), (1, 2), 3),
+        # The file was read once more, by a host that took over.
+        ((1, 2, 3), (1, 2, 3, 2, 3, 4), 2),
+        ((), (1, 2), None),
+        ((1, 2), (), None),
+    ],
+)
+def test_steps_that_were_done_again_are_counted(
+    before: tuple[int, ...], after: tuple[int, ...], again: int | None
+) -> None:
+    points = [Point(name="loss", step=step, value=0.0, time_s=1.0) for step in before]
+    points += [Point(name="loss", step=step, value=0.0, time_s=9.0) for step in after]
+    assert steps_again(points, since_s=5.0) == again
