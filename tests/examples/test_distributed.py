@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 import pytest
 from uv import find_uv_bin
 
+from runner.environment.builder import find_builder
 from tests.examples.newcomer import EXAMPLES, clone, pushtrain, shown
 from tests.services.dockerd import DockerEngine
 
@@ -75,7 +77,15 @@ def torch_image(docker_engine: DockerEngine, base_image: str, tmp_path: Path) ->
         "    --break-system-packages --find-links /context/wheels -r /context/requirements.txt\n",
         encoding="utf-8",
     )
-    docker_engine.docker("build", "-q", "-t", TORCH, str(context))
+    builder = find_builder(os.environ)
+    built = subprocess.run(
+        [*builder.command, "-t", TORCH, context],
+        env={**os.environ, **dict(builder.env)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
     return TORCH
 
 
