@@ -1,9 +1,9 @@
 """PyTorch, when it is imported -> sketches of what its optimizers train, after 1, 2, 4, 8, ... steps and at the end.
 
-Seen: every step of a `torch.optim.Optimizer`, by the hook that PyTorch has for all of them (2.0 and later). Not seen:
-updates without an optimizer, optimizers made before the first `torch.compile` (which removes hooks from their steps),
-steps that are captured in a CUDA graph. Not compared, since their ranks differ on purpose: FSDP, ZeRO, DeepSpeed,
-DTensor, tensor and pipeline parallel training.
+Seen: every step of a `torch.optim.Optimizer`, by the hook that PyTorch has for all of them (2.1 and later). Not seen:
+updates without an optimizer, steps that are compiled or captured in a CUDA graph, optimizers made before the first
+`torch.compile` (which removes hooks from their steps). Not compared, since their ranks differ on purpose: FSDP,
+ZeRO, DeepSpeed, DTensor, tensor and pipeline parallel training.
 """
 
 from __future__ import annotations
@@ -43,10 +43,15 @@ def _note_use(kind: Any) -> None:
 
 
 def _watch_steps(module: Any, path: str) -> None:
+    torch = module.torch
+
     def stepped(optimizer: Any, *_: Any) -> None:
-        # An attribute is the quickest to find, and what is no state of an optimizer is neither copied nor saved.
-        seen = optimizer.__dict__.get("_pushtrain")
         try:
+            # First of all, and in this form: TorchDynamo then leaves all of this out of a step that it compiles.
+            if torch.compiler.is_compiling():
+                return
+            # An attribute is the quickest to find.
+            seen = optimizer.__dict__.get("_pushtrain")
             if seen is None:
                 seen = optimizer._pushtrain = _new(optimizer, path)
             seen.updated()
@@ -92,7 +97,7 @@ def sketch(torch: Any, tensors: list[Any]) -> Any:
 
 
 def _captured(torch: Any) -> bool:
-    return bool(torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def _parts(torch: Any, optimizer: Any) -> bool:
