@@ -20,10 +20,12 @@ def shelves(store: Store, home: Path, *, older_than_s: float, now_s: float) -> t
     wanted = needs.read(store)
     return (
         folders.venvs(home, wanted, older_than_s=older_than_s, now_s=now_s),
+        folders.wheels(home, wanted, older_than_s=older_than_s, now_s=now_s),
         images.Images(wanted, older_than_s=older_than_s),
         folders.Sources(home / "cache", wanted, older_than_s=older_than_s),
         folders.commits(home, wanted, older_than_s=older_than_s, now_s=now_s),
         folders.datasets(home, wanted, older_than_s=older_than_s, now_s=now_s),
+        folders.Probes(home / "cache" / "probes", older_than_s=older_than_s),
         folders.Scratch(home / "scratch", wanted, older_than_s=older_than_s),
         blobs.Blobs(store, now_s=now_s),
     )

@@ -1,4 +1,4 @@
-"""This machine's folders -> venvs, data sets, sources and scratch folders that nothing needs any more."""
+"""This machine's folders -> venvs, wheels, data sets, sources, scratch folders that nothing needs any more."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import runs, source
+from runner.environment import wheels_folder
 from runner.environment.venv import COMPLETE
 from runner.gc.shelf import Found, Looked, Removed
 from runner.lock import held, is_held
@@ -67,7 +68,9 @@ class Locked:
 
     def _folders(self) -> Iterator[tuple[Path, str]]:
         for path in _below(self.root):
-            key = _name(path).removeprefix(".").removesuffix(".part")
+            name = _name(path)
+            # What is being made lies in `.KEY.part`, or `.KEY.` and any letters.
+            key = name[1:].rpartition(".")[0] if name.startswith(".") else name
             if self.form.fullmatch(key):
                 yield path, key
 
@@ -99,6 +102,20 @@ def venvs(home: Path, needs: Needs, *, older_than_s: float, now_s: float) -> Loc
         form=re.compile(r"[0-9a-f]{32}"),
         marker=COMPLETE,
         needed=needs.environments,
+        rests_s=older_than_s,
+        incomplete_rests_s=INCOMPLETE_S,
+        now_s=now_s,
+    )
+
+
+def wheels(home: Path, needs: Needs, *, older_than_s: float, now_s: float) -> Locked:
+    """Wheels of Horovod that were built here, and what killed builds left."""
+    return Locked(
+        kind="wheel",
+        root=wheels_folder(home / "envs"),
+        form=re.compile(r"[0-9a-f]{32}"),
+        marker="",
+        needed=needs.wheels,
         rests_s=older_than_s,
         incomplete_rests_s=INCOMPLETE_S,
         now_s=now_s,
@@ -163,6 +180,40 @@ class Sources:
         gone = source.evict(self._cache, [found.name for found in chosen])
         for found in chosen:
             yield Removed(found=found, kept="" if found.name in gone else _USED_AGAIN)
+
+
+class Probes:
+    """What images answered when they were asked what they hold: they are asked again, which takes a second."""
+
+    kind = "image probe"
+
+    def __init__(self, root: Path, *, older_than_s: float) -> None:
+        self._root, self._older_than_s = root, older_than_s
+
+    def look(self) -> Looked:
+        """See Shelf.look."""
+        files = sorted(self._root.glob("*.json*")) if self._root.is_dir() else []
+        return Looked(found=tuple(self._found(path) for path in files))
+
+    def remove(self, chosen: Sequence[Found]) -> Iterator[Removed]:
+        """See Shelf.remove. An answer that is read at this moment is read whole."""
+        for found in chosen:
+            try:
+                (self._root / found.name).unlink()
+            except FileNotFoundError:
+                yield Removed(found=found, kept=_GONE)
+            else:
+                yield Removed(found=found)
+
+    def _found(self, path: Path) -> Found:
+        return Found(
+            kind=self.kind,
+            name=path.name,
+            size_bytes=path.lstat().st_size,
+            used_at_s=_mtime_s(path),
+            rests_s=max(self._older_than_s, INCOMPLETE_S),
+            needed=False,
+        )
 
 
 class Scratch:

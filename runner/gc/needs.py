@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class Needs:
     """`ended` tells of every run whether it has; the rest is what the others need: none of it may be touched.
 
-    `environments` and `trees` are keys, `data` digests, `commits` those that runs were planned from. `used_at_s` is
-    when a run last used an image, by its name.
+    `environments`, `wheels` and `trees` are keys, `data` digests, `commits` those that runs were planned from.
+    `used_at_s` is when a run last used an image, by its name.
     """
 
     ended: Mapping[str, bool]
     environments: frozenset[str]
+    wheels: frozenset[str]
     trees: frozenset[str]
     data: frozenset[str]
     commits: frozenset[str]
@@ -40,6 +41,9 @@ def read(store: Store) -> Needs:
     return Needs(
         ended={run.id: run.state.ended for run in found},
         environments=frozenset(each.environment.key for each in wanted),
+        wheels=frozenset(
+            each.environment.horovod.wheel for each in wanted if each.environment.horovod is not None
+        ),
         trees=frozenset(each.tree for each in wanted),
         data=frozenset(data.digest for each in wanted for data in each.datasets),
         commits=frozenset(str(each.asked.commit) for each in wanted),

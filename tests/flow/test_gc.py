@@ -15,6 +15,7 @@ import pytest
 from runner import gc, models, runs, source
 from runner.datasets import Dataset, fetch, registered, resolve
 from runner.environment import prepare_venv
+from runner.environment.horovod import Horovod
 from runner.gc import Found
 from runner.lock import held
 from runner.manifest import FileEntry, Manifest
@@ -94,6 +95,38 @@ def test_looking_changes_nothing(store: Store, home: Path, tmp_path: Path) -> No
 def test_a_home_and_a_store_that_are_empty_have_nothing_to_remove(store: Store, home: Path) -> None:
     assert clean(store, home) == {}
     assert list(home.iterdir()) == []
+
+
+# Wheels of Horovod
+
+
+def wheel(home: Path, letter: str, *, age_s: float) -> Path:
+    return folder(home / "wheels" / (letter * 32), files=["horovod-0.28.1.whl"], age_s=age_s)
+
+
+def test_a_wheel_is_removed_once_it_was_not_used_for_long(store: Store, home: Path) -> None:
+    old, young = wheel(home, "a", age_s=MONTH_S + 60), wheel(home, "b", age_s=MONTH_S - 60)
+    assert clean(store, home) == {"wheel": [old.name]}
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_the_wheel_of_a_run_that_has_not_ended_is_kept_however_old(store: Store, home: Path) -> None:
+    mine = wheel(home, "a", age_s=2 * MONTH_S)
+    horovod = Horovod(version="0.28.1", tensorflow="tensorflow-cpu==2.15.1", wheel=mine.name)
+    plan = made.plan(recipe=replace(made.ENVIRONMENT, horovod=horovod))
+    made.run(store, RUNNING, State.PREPARING, made=plan)
+    assert clean(store, home) == {}
+    runs.move(store, RUNNING, State.FAILED, at_s=3.0)
+    assert clean(store, home) == {"wheel": [mine.name]}
+
+
+def test_what_a_killed_build_of_a_wheel_left_goes_after_an_hour(store: Store, home: Path) -> None:
+    left = folder(home / "wheels" / f".{'a' * 32}.q1w2e3", age_s=2 * 3600)
+    building = folder(home / "wheels" / f".{'b' * 32}.q1w2e3", age_s=2 * 3600)
+    folder(home / "wheels" / f".{'c' * 32}.q1w2e3", age_s=60)
+    with held(home / "wheels" / f"{'b' * 32}.lock"):
+        assert clean(store, home) == {"wheel": [left.name]}
+    assert building.exists()
 
 
 # Environments
@@ -215,6 +248,16 @@ def test_data_that_is_half_here_is_kept_as_long_as_the_rest(store: Store, home: 
     old = folder(home / "cache" / "datasets" / f".sha256-{'a' * 64}.part", age_s=2 * MONTH_S)
     folder(home / "cache" / "datasets" / f".sha256-{'b' * 64}.part", age_s=DAY_S)
     assert clean(store, home) == {"data set": [old.name]}
+
+
+# What images answered
+
+
+def test_what_an_image_answered_long_ago_is_forgotten(store: Store, home: Path) -> None:
+    probes = folder(home / "cache" / "probes", files=["a.json", "b.json", "c.json.17"], age_s=2 * MONTH_S)
+    aged(probes / "b.json", DAY_S)
+    assert clean(store, home) == {"image probe": ["a.json", "c.json.17"]}
+    assert [path.name for path in probes.iterdir()] == ["b.json"]
 
 
 # Scratch folders
