@@ -26,7 +26,6 @@ class Job:
     id: str
     attempt: int
     url: str
-    workflow: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,6 @@ def job(environ: Mapping[str, str]) -> Job:
         id=re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join((run_id, *filter(None, step)))),
         attempt=int(attempt) if attempt.isdecimal() else 1,
         url=f"{server}/{repository}/actions/runs/{run_id}" if run_id != "0" else "",
-        workflow=environ.get("GITHUB_WORKFLOW_REF", ""),
     )
 
 

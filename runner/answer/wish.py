@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class Wish:
     """A run that somebody asks for. `key` is the same when the same thing is asked again (a job run once more).
 
-    `trusted` is the base branch's train.yml, `comment` the comment to react to, `line` its words.
+    `trusted` is the base branch's train.yml, `comment` the comment to react to.
     """
 
     key: str
@@ -37,7 +37,6 @@ class Wish:
     fresh: bool
     trusted: Spec
     comment: int | None = None
-    line: str = ""
 
 
 def trusted_spec(desk: Desk, ref: str) -> Spec | None:
@@ -176,7 +175,6 @@ def of_comment(desk: Desk, comment: Comment, train: Train, *, trusted: Spec, key
         engine=train.engine,
         fresh=train.fresh,
         comment=comment.id,
-        line=train.line,
     )
 
 
@@ -227,7 +225,6 @@ def _wish(
     engine: str | None = None,
     fresh: bool = False,
     comment: int | None = None,
-    line: str = "",
 ) -> Wish:
     options = desk.options
     return Wish(
@@ -238,7 +235,6 @@ def _wish(
         fresh=fresh or options.fresh,
         trusted=trusted,
         comment=comment,
-        line=line,
     )
 
 

@@ -58,10 +58,6 @@ def _outputs(facts: RunFacts, most: int) -> str:
     return _headed(sections.outputs_title(facts), text) if listed else ""
 
 
-def _files_title(facts: RunFacts) -> str:
-    return "All files with their digests" if len(facts.files) > 1 else "The file with its digest"
-
-
 def _earlier(facts: RunFacts, most: int) -> str:
     return _folded(sections.earlier_title(facts), sections.earlier(facts, most))
 
