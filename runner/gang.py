@@ -76,7 +76,8 @@ class Gang:
         self._switchboard = Switchboard(channels, names=names or {})
         self._least_nodes = least_nodes or len(channels)
         self._agreement, self._divergence = weights, divergence
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
+        self._shared: dict[int, tuple[str, ...]] = {}
         self._fetched: set[int] = set()
         self._started_at_s: dict[int, float] = {}
         self._refused: set[int] = set()
@@ -98,6 +99,11 @@ class Gang:
         self._error: errors.PushtrainError | None = None
         self._stop_sent: str | None = None
         self._running_since_s: float | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever asked for the run should know of this attempt, so far."""
+        return (*self._warnings, *(each for node in sorted(self._shared) for each in self._shared[node]))
 
     def start(self, jobs: Mapping[int, Job]) -> None:
         """Tell every host to fetch what it needs; they start together once all have it."""
@@ -235,11 +241,11 @@ class Gang:
         if self._divergence == "fail":
             self._fail(Outcome(kind="diverged", code=1, cause=f"{found.message}; {found.tip}"))
         else:
-            self.warnings.append(f"{found.message}; {found.tip}")
+            self._warnings.append(f"{found.message}; {found.tip}")
 
-    def _on_shared(self, _: int, event: Event) -> None:
-        """Two ranks of a node wrote one file."""
-        self.warnings.append(event["message"])
+    def _on_shared(self, node: int, event: Event) -> None:
+        """Ranks of a node wrote one file: all such files so far."""
+        self._shared[node] = tuple(event["sentences"])
 
     def _on_error(self, node: int, event: Event) -> None:
         self._refused.add(node)
@@ -251,7 +257,7 @@ class Gang:
     def _on_lost(self, node: int, _: Event) -> None:
         self._lost.add(node)
         if self._can_do_without(node):
-            self.warnings.append(f"node {node} was lost; the others went on without it")
+            self._warnings.append(f"node {node} was lost; the others went on without it")
             return
         self._fail(
             Outcome(

@@ -76,7 +76,10 @@ def check(attempt: Attempt) -> None:
             )
         case "lost":
             raise TrainingFailed(attempt.cause, code=EngineError.exit_code, tip="pushtrain run --fresh")
-    message = ": ".join(filter(None, (_end(attempt), attempt.cause))) or f"it ended with exit code {attempt.exit_code}"
+    message = (
+        ": ".join(filter(None, (_end(attempt), attempt.cause)))
+        or f"it ended with exit code {attempt.exit_code}"
+    )
     raise TrainingFailed(message, code=attempt.exit_code or 1, tip=tip(attempt.cause))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from runner.scan import is_within
-from runner.writers import shared_files
+from runner.writers import shared_files, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from runner.host.job import Job
@@ -31,7 +30,7 @@ class Reports:
         self._ranks = [p.rank for p in job.processes if job.is_gang and p.kind != "launcher"]
         self._offsets: dict[tuple[int, str], int] = {}
         self._written: dict[int, list[str]] = {rank: [] for rank in self._ranks}
-        self._told: set[str] = set()
+        self._shared: tuple[str, ...] = ()
 
     def weights(self) -> Iterator[tuple[int, str]]:
         """New reports of weights, as (rank, line)."""
@@ -39,16 +38,15 @@ class Reports:
             for line in self._new(rank, WEIGHTS):
                 yield rank, line
 
-    def shared(self) -> Iterator[str]:
-        """New sentences on files that several ranks wrote."""
+    def shared(self) -> tuple[str, ...] | None:
+        """A sentence for each group of ranks that wrote the same files so far; None where nothing is new."""
         if not self._looks_at_files:
-            return
+            return None
         for rank in self._ranks:
-            self._written[rank] += _paths(self._new(rank, WRITTEN))
-        for sentence in shared_files(self._written):
-            if sentence not in self._told:
-                self._told.add(sentence)
-                yield sentence
+            self._written[rank] += written(self._new(rank, WRITTEN))
+        now = shared_files(self._written)
+        before, self._shared = self._shared, now
+        return now if now != before else None
 
     def _new(self, rank: int, name: str) -> list[str]:
         path = self._gang / "ranks" / str(rank) / name
@@ -70,16 +68,3 @@ def _read(path: Path, *, offset: int) -> bytes:
         return os.pread(file, READ_BYTES, offset) if stat.S_ISREG(os.fstat(file).st_mode) else b""
     finally:
         os.close(file)
-
-
-def _paths(lines: Iterable[str]) -> list[str]:
-    """Each line is a string in JSON; others are no line of ours."""
-    found = []
-    for line in lines:
-        try:
-            path = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(path, str):
-            found.append(path)
-    return found

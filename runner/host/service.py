@@ -350,8 +350,9 @@ class Service:
             return
         for rank, line in self._node.reports.weights():
             self._line.tell({"event": "weights", "rank": rank, "report": line}, keep=False)
-        for sentence in self._node.reports.shared():
-            self._line.tell({"event": "shared", "message": sentence})
+        shared = self._node.reports.shared()
+        if shared is not None:
+            self._line.tell({"event": "shared", "sentences": shared})
 
     def _close(self) -> None:
         self._line.close()

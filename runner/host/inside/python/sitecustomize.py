@@ -30,8 +30,10 @@ def _watch_for(folder: str) -> None:
         imports.when("jax._src.clusters", lambda _: __import__("pushtrain_jax"))
     if os.environ.get("PUSHTRAIN_WORLD_SIZE", "1") == "1" or not os.path.isdir(folder):
         return
+    import pushtrain_ends
     import pushtrain_writes
 
+    pushtrain_ends.watch()
     pushtrain_writes.watch(os.path.join(folder, "written"))
     if os.environ.get("PUSHTRAIN_DIVERGENCE", "ignore") != "ignore":
         _watch_weights(os.path.join(folder, "weights"))
