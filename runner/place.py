@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
 
 from runner.errors import NoCapacity
 from runner.gpus import Gpu, matches
@@ -48,8 +46,6 @@ class Slot:
     free on every address of the node, as many as its processes and one more; empty until the hosts were asked.
     """
 
-    __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid"}
-
     node_rank: int
     host: str
     address: str
@@ -64,8 +60,6 @@ class Reservation:
 
     `interface` is the network interface by which the nodes reach each other, the same name on all of them.
     """
-
-    __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid"}
 
     slots: tuple[Slot, ...]
     interface: str = "lo"
@@ -82,10 +76,10 @@ class Reservation:
 
     @classmethod
     def from_json(cls, value: object) -> Reservation:
-        """Return the reservation that `to_json` gave; raises pydantic's ValidationError, a ValueError."""
-        from pydantic import TypeAdapter
+        """Return the reservation that `to_json` gave; raises msgspec's ValidationError, a ValueError."""
+        import msgspec
 
-        return TypeAdapter(cls).validate_python(value)
+        return msgspec.convert(value, cls)
 
 
 def place(gang: Gang, hosts: tuple[Host, ...], *, nodes_per_host: int | None) -> Reservation:

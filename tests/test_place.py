@@ -107,9 +107,9 @@ def test_a_reservation_survives_json(gang: Gang, hosts: tuple[Host, ...]) -> Non
     assert Reservation.from_json(json.loads(json.dumps(reservation.to_json()))) == reservation
 
 
-def test_a_reservation_with_an_unknown_field_is_refused() -> None:
-    slot = {"node_rank": 0, "host": "a", "address": "a", "gpus": [], "port": 1}
-    with pytest.raises(ValueError, match="port"):
+def test_a_reservation_with_a_field_of_another_kind_is_refused() -> None:
+    slot = {"node_rank": 0, "host": "a", "address": "a", "gpus": [], "ports": ["x"]}
+    with pytest.raises(ValueError, match="ports"):
         Reservation.from_json({"slots": [slot]})
 
 
