@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_forks_rank_reaches_nothing_but_its_folder_and_its_data(
     (tmp_path / "data/file").write_text("kept")
     docker_project.environ["API_TOKEN"] = "tok-5f2a9c71"
     docker_project.write(
-        """
+        textwrap.dedent("""
         import json, socket
         def may_write(path):
             try:
@@ -99,7 +100,7 @@ def test_a_forks_rank_reaches_nothing_but_its_folder_and_its_data(
             "self": socket.gethostbyname(socket.gethostname()),
         }
         json.dump(facts, open("outputs/facts-%s.json" % os.environ["PUSHTRAIN_RANK"], "w"))
-        """
+        """)
         + METRIC
         + 'print("told", flush=True)\nhold()\n',
         datasets={"data": {"source": str(tmp_path / "data")}},
@@ -111,7 +112,8 @@ def test_a_forks_rank_reaches_nothing_but_its_folder_and_its_data(
     )
 
     run_id = submit(docker_project)
-    docker_project.until_prints("told", run_id=run_id)
+    for rank in range(ranks):
+        docker_project.until_prints("told", rank=rank, run_id=run_id)
     client = connect()
     found = client.containers.list(filters={"label": f"pushtrain.run={run_id}"})
     settings = [each.attrs["HostConfig"] for each in found]
@@ -136,7 +138,9 @@ def test_a_forks_rank_reaches_nothing_but_its_folder_and_its_data(
     assert len(settings) == (1 if ranks == 1 else 3)
     assert {s["PidsLimit"] for s in settings} == {4096}
     writable = {m["Source"] for m in mounts if m["RW"]}
-    assert writable == {str(docker_project.home / "scratch" / run_id / "node-0/work")}
+    folder = docker_project.home / "scratch" / run_id / "node-0"
+    own = {str(folder / "gang/ranks" / str(rank)) for rank in range(ranks)} if ranks > 1 else set()
+    assert writable == {str(folder / "work"), *own}
     assert (run.isolated, run.release, run.metric) == (True, None, ("accuracy", 0.5))
     made = plan.from_json(docker_project.store.read(runs.key(run_id, "plan.json")))
     assert made.secrets == ()
