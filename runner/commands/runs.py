@@ -64,17 +64,19 @@ def show(asked: argparse.Namespace) -> int:
 def summarise(shop: Workshop, found: Run, notes: Sequence[str], *, folder: str = "") -> None:
     """Print the summary of a run; `folder` is where its train.yml was found, if that is known."""
     from runner import collect, pipeline
-    from runner.report import summary
+    from runner.report import gang, summary
 
     files, sealed = files_of(shop.store, found.id)
+    plan = pipeline.plan_of(shop.store, found.id)
     facts = summary.Facts(
         run=found,
         series=collect.series(shop.store, found.id),
-        primary=pipeline.plan_of(shop.store, found.id).gate.primary,
+        primary=plan.gate.primary,
         files=files,
         sealed=sealed,
         store=shop.store_uri,
         notes=notes,
+        gang=gang.shape(plan) if found.world_size > 1 else "",
         folder=folder,
     )
     summary.show(console(), facts)

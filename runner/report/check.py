@@ -60,6 +60,7 @@ def _summary(facts: RunFacts, queue: str) -> str:
         part("the place in the queue", 9, f"⏳ {escape.inline(queue)}" if queue else ""),
         part("progress", 9, sections.progress(facts)),
         part("notes", 8, sections.notes(facts)),
+        part("attempts", 8, sections.attempts(facts)),
         part("metrics", 8, *(measures.table(facts, most) for most in (12, 6, 3))),
         part("the curve", 3, measures.curve(facts)),
         part("the time of each stage", 6, sections.duration_table(facts)),

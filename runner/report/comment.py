@@ -39,6 +39,7 @@ def _parts(facts: RunFacts) -> tuple[Part, ...]:
         part("inputs", 7, *(sections.inputs(facts, most) for most in (30, 10))),
         part("the time of each stage", 6, sections.durations(facts)),
         part("notes", 5, sections.notes(facts)),
+        part("attempts", 5, sections.attempts(facts)),
         part("more curves", 2, _folded("More curves", measures.charted(facts, 4))),
         part("outputs", 2, *(_outputs(facts, most) for most in (20, 5))),
         part("how to repeat it", 4, _folded("Repeat it by hand", repeat)),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_size
-from runner.report import escape, limits, measures, sections
+from runner.report import escape, gang, limits, measures, sections
 from runner.report.limits import must, part
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def summary(facts: RunFacts) -> str:
         part("more curves", 2, *(_folded("More curves", measures.charted(facts, most)) for most in (12, 4))),
         part("inputs", 7, *(sections.inputs(facts, most) for most in (1000, 50, 10))),
         part("notes", 6, _headed("Notes", sections.notes(facts))),
+        part("attempts", 6, sections.attempts(facts)),
         part("the time of each stage", 7, _headed("Time", sections.duration_table(facts))),
         part("all metrics", 3, *(_all_metrics(facts, most) for most in (1000, 100))),
         part("outputs", 3, *(_outputs(facts, most) for most in (1000, 100))),
@@ -83,6 +84,5 @@ def _facts(facts: RunFacts) -> Iterator[tuple[str, str]]:
     yield "plan", escape.cell(plan.hash)
     yield "engine", escape.cell(run.engine)
     yield "store", escape.cell(facts.store)
-    for attempt in run.attempts if len(run.attempts) > 1 else ():
-        told = f"{attempt.outcome or 'running'}: {attempt.cause}" if attempt.cause else attempt.outcome
-        yield f"attempt {attempt.number}", escape.cell(told or "running")
+    if run.world_size > 1:
+        yield "gang", escape.cell(gang.shape(plan))

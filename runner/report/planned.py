@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
+from runner.report.gang import shape
 from runner.report.plain import plain
 
 if TYPE_CHECKING:
@@ -62,11 +63,10 @@ def rows(planned: Planned) -> Iterator[tuple[str, str]]:
 
 
 def _gang(plan: Plan) -> str:
-    gang = plan.gang
-    text = f"{gang.nodes} node{'s' * (gang.nodes > 1)} of {gang.processes_per_node} process"
-    text += "es" * (gang.processes_per_node > 1)
+    gang, text = plan.gang, shape(plan)
     if gang.gpus_per_node:
-        text += f", each with {gang.gpus_per_node} {gang.gpu_model or 'GPU'}"
+        each = "each node with " if gang.nodes > 1 else ""
+        text += f", {each}{gang.gpus_per_node} {gang.gpu_model or 'GPU'}"
     if gang.cpus is not None:
         text += f", {gang.cpus:g} cores"
     if gang.memory_bytes is not None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
-from runner.report import escape, figures, standing
+from runner.report import escape, figures, gang, standing
 from runner.runs import State
 
 if TYPE_CHECKING:
@@ -56,12 +56,17 @@ def commit(facts: RunFacts, run: Run) -> str:
 
 
 def _gang(facts: RunFacts) -> str:
-    gang, gpus = facts.plan.gang, figures.gpus(facts)
-    nodes = f"{gang.nodes} nodes of " if gang.nodes > 1 else ""
-    if gpus:
-        return f"{nodes}{gang.gpus_per_node} × {escape.inline(gang.gpu_model or 'GPU')}"  # noqa: RUF001
-    ranks = gang.processes_per_node
-    return f"{nodes}{ranks} process{'es' * (ranks > 1)}, engine {escape.inline(facts.plan.engine)}"
+    wanted = facts.plan.gang
+    parts = [gang.shape(facts.plan)]
+    if figures.gpus(facts):
+        nodes = f"{wanted.nodes} nodes of " if wanted.nodes > 1 else ""
+        gpus = f"{nodes}{wanted.gpus_per_node} × {escape.inline(wanted.gpu_model or 'GPU')}"  # noqa: RUF001
+        parts = [gpus, gang.kind(facts.plan)]
+    else:
+        parts.append(f"engine {escape.inline(facts.plan.engine)}")
+    if fewer := gang.ranks_at_last(facts.run):
+        parts.append(f"ended with {fewer}" if facts.run.state.ended else f"now {fewer}")
+    return ", ".join(filter(None, parts))
 
 
 def outcome(facts: RunFacts) -> str:
@@ -108,8 +113,7 @@ def last_lines(facts: RunFacts, most: int = LOG_LINES) -> str:
     shown = [each for each in lines[-most:] if each.strip()]
     if not shown:
         return ""
-    rank = run.attempts[-1].failed_rank if run.attempts else None
-    of = f"rank {rank}" if rank is not None else "the ranks" if run.attempts else "the environment's build"
+    of = (gang.who(run.attempts[-1]) or "the ranks") if run.attempts else "the environment's build"
     return escape.details(f"{_last(len(shown))} of {of}", escape.fence(shown), is_open=True)
 
 
@@ -255,6 +259,12 @@ def reused(facts: RunFacts) -> str:
     """That nothing was trained for this, which has to be seen before the numbers are; empty elsewhere."""
     told = [escape.inline(each) for each in facts.notes if each.startswith(_COMES_FIRST)]
     return escape.alert("NOTE", told) if told else ""
+
+
+def attempts(facts: RunFacts) -> str:
+    """How each attempt ended and what the next did again; empty where there was one alone."""
+    told = [f"- attempt {escape.inline(each)}" for each in gang.attempts(facts.run)]
+    return "\n".join(("**Attempts**\n", *told)) if told else ""
 
 
 def notes(facts: RunFacts) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
+from runner.report import gang
 from runner.report.plain import plain
 from runner.runs import State
 
@@ -28,7 +29,8 @@ _MARKS = {State.SUCCEEDED: ("✓", "green"), State.FAILED: ("✗", "red"), State
 class Facts:
     """Everything a summary tells; `sealed` is False while outputs are those of the live mirror.
 
-    `folder` is that of train.yml as it was typed; empty where it is not known, or the one we are in.
+    `gang` is the gang in words where it has several ranks, else empty. `folder` is that of train.yml as it was typed;
+    empty where it is not known, or the one we are in.
     """
 
     run: Run
@@ -38,6 +40,7 @@ class Facts:
     sealed: bool
     store: str
     notes: Sequence[str]
+    gang: str = ""
     folder: str = ""
 
 
@@ -90,8 +93,9 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
     if run.environment:
         yield "environment", run.environment
     yield "stages", " · ".join(stage_times(run))
-    if len(run.attempts) > 1:
-        yield "attempts", ", ".join(f"{a.number} {a.outcome or 'running'}" for a in run.attempts)
+    if facts.gang:
+        yield "gang", ", ended with ".join(filter(None, (facts.gang, gang.ranks_at_last(run))))
+    yield from (("attempts" if not i else "", told) for i, told in enumerate(gang.attempts(run)))
     if run.verdict:
         yield "metric", run.verdict
     if facts.files:

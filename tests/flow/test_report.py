@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace as changed
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,41 @@ def test_a_failed_run_shows_its_last_lines_why_and_what_to_do(store: Store) -> N
     )
 
 
+def test_a_gang_s_attempts_are_told_one_by_one(store: Store) -> None:
+    lost = Attempt(
+        number=1, started_at_s=NOW_S, outcome="lost", cause="the host process of node 1 died", steps_lost=2
+    )
+    failed_first = Attempt(
+        number=2,
+        started_at_s=NOW_S,
+        outcome="failed",
+        signal="SIGKILL",
+        failed_rank=3,
+        failed_node=1,
+        failed_task="worker 1",
+        cause="out of memory:\nthe kernel ended it",
+        steps_lost=1,
+    )
+    last = Attempt(number=3, started_at_s=NOW_S, outcome="succeeded", world_size=3)
+    run = replace(
+        succeeded(store), attempts=(lost, failed_first, last), world_size=4, warnings=("node 2 was lost",)
+    )
+    assert [row for row in summary.rows(changed(facts(run), gang="2 to 4 nodes x 1 rank, torch"))][4:9] == [
+        ("gang", "2 to 4 nodes x 1 rank, torch, ended with 3 of 4 ranks"),
+        ("attempts", "1 lost: the host process of node 1 died; 2 steps done again"),
+        (
+            "",
+            (
+                "2 failed: rank 3 (node 1, worker 1) was ended by SIGKILL: out of memory: the kernel ended it; "
+                "1 step done again"
+            ),
+        ),
+        ("", "3 succeeded; with 3 of 4 ranks"),
+        ("metric", "accuracy is 0.97"),
+    ]
+    assert ("warning", "node 2 was lost") in summary.rows(facts(run))
+
+
 def test_hostile_text_in_a_run_is_shown_and_not_obeyed(store: Store) -> None:
     console = terminal()
     run = failed(store, reason=HOSTILE, lines=(HOSTILE,))
@@ -186,11 +222,27 @@ inputs      layers=2
 command     python train.py --lr 0.5 --data "$PUSHTRAIN_DATASET_MNIST"
 environment venv eeeeeeeeeeee, there already
 engine      local
-gang        2 nodes of 1 process, each with 2 H100, 1 GiB
+gang        2 nodes x 1 rank, each node with 2 H100, 1 GiB
 data        mnist: /data/mnist (sha256:{"d" * 64})
 time limits run 1h
 hash        {plan.hash}"""
     )
+
+
+GANGS = {
+    "distribution: {type: mpi, processes_per_node: 2}\nresources: {nodes: 2}\n": "2 nodes x 2 ranks, mpi",
+    "distribution: {type: none, processes_per_node: 3}\n": "3 ranks",
+    "distribution: torch\nresources: {nodes: 2..4}\n": "2 to 4 nodes x 1 rank, torch",
+    "distribution: {type: tensorflow, workers: 2, parameter_servers: 1, chief: true}\nresources: {nodes: 2}\n": (
+        "2 nodes x 2 ranks, tensorflow (1 chief, 2 workers, 1 parameter server)"
+    ),
+    "": "1 process",
+}
+
+
+@pytest.mark.parametrize(("text", "shape"), GANGS.items(), ids=GANGS.values())
+def test_a_plan_says_how_many_ranks_there_are_where_and_who_starts_them(text: str, shape: str) -> None:
+    assert dict(planned.rows(planned_of(made.plan(made.TRAIN + text))))["gang"] == shape
 
 
 def test_a_finished_run_with_the_same_plan_is_told(store: Store) -> None:

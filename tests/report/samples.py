@@ -9,7 +9,7 @@ from dataclasses import replace
 from runner.manifest import FileEntry
 from runner.metrics import Series
 from runner.place import Gang
-from runner.plan import Asked, Plan
+from runner.plan import Asked, Distribution, Plan
 from runner.report.facts import Base, Place, RunFacts
 from runner.runs import Attempt, Run, Stage, State
 from tests.flow import made
@@ -274,6 +274,50 @@ def timed_out() -> RunFacts:
     return facts(ended, series=measured(0.9312, 0.4031, points=22), last_lines=LINES[:5])
 
 
+def gang_failed() -> RunFacts:
+    """Two attempts of four ranks on two nodes: one lost its node, the other failed on a rank of the second."""
+    cause = "the weights file is not there"
+    ended = run(
+        *TRAINED[:5],
+        State.FAILED,
+        attempts=(
+            attempt("lost", cause="the host process of node 1 died", steps_lost=25, world_size=4),
+            attempt(
+                "failed",
+                number=2,
+                exit_code=7,
+                failed_rank=3,
+                failed_node=1,
+                cause=cause,
+                world_size=4,
+                last_lines=LINES[-4:-1],
+            ),
+        ),
+        reason=f"rank 3 (node 1) ended with exit code 7: {cause}",
+        warnings=("ranks 0 and 2 wrote outputs/model.bin: the file is that of whoever wrote last",),
+        exit_code=7,
+    )
+    gang = Gang(nodes=2, processes_per_node=2)
+    planned = replace(plan(), gang=gang, distribution=Distribution(type="mpi"))
+    return facts(ended, plan=planned, series=measured(0.61, 1.2, points=6), last_lines=LINES[-4:-1])
+
+
+def elastic() -> RunFacts:
+    """A gang of torch that went on with one node less."""
+    at = run(
+        State.QUEUED,
+        State.PREPARING,
+        State.RUNNING,
+        attempts=(attempt("", world_size=3),),
+        world_size=4,
+        warnings=("node 3 was lost; the others went on without it",),
+    )
+    gang = Gang(nodes=4, min_nodes=2)
+    distribution = Distribution(type="torch", min_nodes=2, elastic=True)
+    planned = replace(plan(), gang=gang, distribution=distribution)
+    return facts(at, plan=planned, series=measured(0.9312, 0.4031, points=22), earlier=())
+
+
 FORK = "a fork's run: no secrets, no network while it trains, no release, no share in caches"
 
 
@@ -308,4 +352,6 @@ SAMPLES = {
     "cancelled": cancelled,
     "timed-out": timed_out,
     "fork": of_fork,
+    "gang-failed": gang_failed,
+    "elastic": elastic,
 }

@@ -27,6 +27,8 @@ CONCLUSIONS = {
     "cancelled": ("completed", "cancelled"),
     "timed-out": ("completed", "timed_out"),
     "fork": ("completed", "success"),
+    "gang-failed": ("completed", "failure"),
+    "elastic": ("in_progress", None),
 }
 TITLES = {
     "waiting": "waits for 4 GPUs, behind 20251231-200000-cccc00",
@@ -39,6 +41,8 @@ TITLES = {
     "cancelled": "cancelled by octo-cat on the pull request; outputs so far are kept · after 13m27s",
     "timed-out": "timed out after 13m27s: it ran for more than 720 s",
     "fork": "accuracy 0.9725 ≥ base 0.9681 - 0.01 · 13m27s",
+    "gang-failed": "failed after 13m27s: the weights file is not there",
+    "elastic": "running · 13m · accuracy 0.9312 (step 550)",
 }
 
 
