@@ -12,6 +12,8 @@ from pathlib import Path
 
 from runner import script
 from runner.document import resolve
+from runner.environment.combinations import HOROVOD, RECOMMENDED
+from runner.environment.mpi import DEBIAN
 from runner.quantities import Value
 from runner.script import Option, Script
 
@@ -32,7 +34,16 @@ _FRAMEWORKS = {
     "lightgbm": ("lightgbm", "lightgbm"),
     "sklearn": ("scikit-learn", "scikit-learn"),
 }
-_DISTRIBUTIONS = {"horovod": "mpi", "tensorflow": "tensorflow", "torch": "torch", "jax": "jax"}
+# Import name -> what sets its ranks up, the likeliest first: who imports mpi4py besides another shares by MPI.
+_DISTRIBUTIONS = {
+    "horovod": "{type: mpi, processes_per_node: 2}",
+    "mpi4py": "{type: mpi, processes_per_node: 2}",
+    "tensorflow": "{type: tensorflow, workers: 2}",
+    "torch": "{type: torch, processes_per_node: 2}",
+    "jax": "{type: jax, processes_per_node: 2}",
+}
+# What pip gets beside Horovod, which is built for one exact TensorFlow and shares nothing under Keras 3.
+_BESIDE_HOROVOD = {"horovod": f"horovod=={HOROVOD}", "tensorflow": RECOMMENDED, "keras": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +63,16 @@ def draft(folder: Path, *, branch: str | None = None) -> Draft:
     entrypoint = _entrypoint(folder, notes)
     read = _script(folder / entrypoint, notes)
     library = next((name for name in _FRAMEWORKS if name in read.imports), "")
+    shares_by = _shares_by(read, notes)
     sections = (
         ["# yaml-language-server: $schema=train.schema.json", f"name: {_name(folder)}"],
         *([_triggers(branch)] if branch is not None else []),
         _inputs(read, notes),
-        _environment(folder, read, notes),
+        _environment(folder, read, notes, shares_by=shares_by),
         [
             f"entrypoint: {_scalar(entrypoint)}    # inputs become --name value; or write a command line: run: …"
         ],
-        _resources(library),
+        _resources(shares_by),
         _results(library, entrypoint),
     )
     lines = [line for section in sections for line in [*section, ""]]
@@ -171,25 +183,55 @@ def _scalar(value: Value) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _environment(folder: Path, read: Script, notes: list[str]) -> list[str]:
+def _shares_by(read: Script, notes: list[str]) -> str:
+    """The library by which several ranks would share gradients; empty where the script imports none."""
+    if "horovod" in read.imports and not read.imports & {"tensorflow", "keras"} and "torch" in read.imports:
+        notes.append(
+            "Horovod is built for TensorFlow alone: for PyTorch the distribution torch shares gradients "
+            "without it"
+        )
+        return "torch"
+    return next((name for name in _DISTRIBUTIONS if name in read.imports), "")
+
+
+def _environment(folder: Path, read: Script, notes: list[str], *, shares_by: str) -> list[str]:
     head = "environment:    # built once and kept until it changes"
     if (folder / "Dockerfile").is_file():
         notes.append("there is a Dockerfile: to use it, replace base and pip by 'dockerfile: Dockerfile'")
     for name in _CONDA_FILES:
         if (folder / name).is_file():
             return [head, f"  conda: {name}"]
-    base = f'  base: "python:{_python(folder)}-slim"'
+    # Debian 13, on which the others stand, has an Open MPI that cannot be driven.
+    debian = f"-{DEBIAN}" if _by_mpi(shares_by) else ""
+    base = f'  base: "python:{_python(folder)}-slim{debian}"'
     if (folder / "requirements.txt").is_file():
         return [head, base, "  pip: requirements.txt"]
     packages = _project_packages(folder)
     if packages:
         notes.append("pip lists the dependencies of pyproject.toml")
     else:
-        packages = [package for name, (_, package) in _FRAMEWORKS.items() if name in read.imports]
+        packages = _imported_packages(read, shares_by)
         notes.append(
             "there is no requirements.txt: pip lists what the script was seen to import, if anything"
         )
     return [head, base, f"  pip: [{', '.join(_scalar(package) for package in packages)}]    # or a file"]
+
+
+def _by_mpi(shares_by: str) -> bool:
+    return "type: mpi" in _DISTRIBUTIONS.get(shares_by, "")
+
+
+def _imported_packages(read: Script, shares_by: str) -> list[str]:
+    """What pip calls the libraries that the script imports."""
+    named = {name: package for name, (_, package) in _FRAMEWORKS.items()} | {"mpi4py": "mpi4py"}
+    if shares_by == "horovod":
+        named |= _BESIDE_HOROVOD
+    elif "horovod" in read.imports:
+        del named["horovod"]
+    found = [package for name, package in named.items() if name in read.imports]
+    if shares_by == "horovod" and RECOMMENDED not in found:
+        found.append(RECOMMENDED)
+    return [package for package in found if package]
 
 
 def _python(folder: Path) -> str:
@@ -216,11 +258,10 @@ def _lines(values: Iterable[object]) -> Iterator[str]:
             yield value.strip()
 
 
-def _resources(library: str) -> list[str]:
+def _resources(shares_by: str) -> list[str]:
     lines = ["resources:", "  nodes: 1", "  # gpu: 1            # or H100:8", "  # memory: 16GiB"]
-    if library in _DISTRIBUTIONS:
-        kind = _DISTRIBUTIONS[library]
-        lines.append(f"# distribution: {{type: {kind}}}    # for several ranks, set up for {library}")
+    if shares_by:
+        lines.append(f"# distribution: {_DISTRIBUTIONS[shares_by]}    # two ranks, set up for {shares_by}")
     return lines
 
 

@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[1] / "runner"
 # The modules and packages of `runner` in the order of the flow: each may import those before it.
 ORDER = (
     # words
-    "errors", "quantities", "quoting", "document", "placeholders", "spec", "schema", "script", "starter", "trigger",
+    "errors", "quantities", "quoting", "document", "placeholders", "spec", "schema", "script", "trigger",
     # what is trained, and where things are kept
     "git", "repository", "archive", "store", "source", "scan", "manifest", "sync",
     # what it is trained on and with
-    "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets",
+    "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
     "lock", "runs", "parameters", "remarks", "plan", "agreement", "writers", "host", "engines", "jobs", "causes", "blame",
     "switchboard", "gang", "hosts", "record", "turns", "collect", "release", "finish", "preparation", "interrupts",

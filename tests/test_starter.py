@@ -127,21 +127,51 @@ def test_any_folder_name_gives_a_name(name: str, tmp_path: Path) -> None:
     assert spec.parse(draft(tmp_path / name).train_yml).name
 
 
-def test_each_commented_example_fits_when_uncommented(tmp_path: Path) -> None:
-    drafted = draft(write(tmp_path, train__py="import torch"))
-    lines = drafted.train_yml.splitlines()
-    text = "\n".join(
-        line
-        if "yaml-language-server" in line
-        else line.replace("# ", "", 1)
-        if line.lstrip().startswith("# ")
-        else line
-        for line in lines
+def uncommented(text: str) -> spec.Spec:
+    """With every example that stands behind `# `."""
+    lines = text.splitlines()
+    return spec.parse(
+        "\n".join(
+            line
+            if "yaml-language-server" in line
+            else line.replace("# ", "", 1)
+            if line.lstrip().startswith("# ")
+            else line
+            for line in lines
+        )
     )
-    read = spec.parse(text)
+
+
+SHARING = {
+    "import torch": ("torch", ("torch",), ""),
+    "import jax": ("jax", ("jax",), ""),
+    "import tensorflow as tf": ("tensorflow", ("tensorflow",), ""),
+    "import horovod.tensorflow.keras as hvd\nimport keras, tensorflow": (
+        "mpi",
+        ("horovod==0.28.1", "tensorflow-cpu==2.15.1"),
+        "-bookworm",
+    ),
+    "import horovod.keras": ("mpi", ("horovod==0.28.1", "tensorflow-cpu==2.15.1"), "-bookworm"),
+    "import horovod.torch, torch": ("torch", ("torch",), ""),
+    "from mpi4py import MPI\nimport sklearn": ("mpi", ("scikit-learn", "mpi4py"), "-bookworm"),
+}
+
+
+@pytest.mark.parametrize("imports", SHARING)
+def test_each_commented_example_fits_when_uncommented(imports: str, tmp_path: Path) -> None:
+    """The distribution is that of what the script imports, in an environment in which it works."""
+    kind, packages, debian = SHARING[imports]
+    read = uncommented(draft(write(tmp_path, train__py=imports)).train_yml)
     assert read.release is not None
     assert read.resources.gpu is not None
-    assert read.distribution.type == "torch"
+    assert read.distribution.type == kind
+    assert read.environment.pip == packages
+    assert read.environment.base == f"python:3.11-slim{debian}"
+
+
+def test_horovod_for_pytorch_is_told_what_to_take_instead(tmp_path: Path) -> None:
+    notes = draft(write(tmp_path, train__py="import horovod.torch, torch")).notes
+    assert "the distribution torch shares gradients without it" in " ".join(notes)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
