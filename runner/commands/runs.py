@@ -150,6 +150,8 @@ def _print_logs(store: Store, found: Run, *, rank: int | None, build: bool) -> i
     for attempt in range(1, found.attempt + 1):
         for each in range(last + 1) if rank is None else (rank,):
             data = store.tail(runs.log_key(found.id, attempt=attempt, rank=each), offset=0)
+            if not data and rank is None and each >= found.world_size:
+                continue  # A launcher has nothing to say as long as all goes well.
             if found.attempt > 1 or (found.world_size > 1 and rank is None):
                 print(f"--- attempt {attempt}, {runs.stream_name(found, each)}", flush=True)
             sys.stdout.buffer.write(data)
