@@ -21,9 +21,9 @@ ORDER = (
     # what it is trained on and with
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
-    "lock", "runs", "parameters", "remarks", "plan", "agreement", "writers", "host", "engines", "jobs", "causes", "blame",
-    "switchboard", "gang", "hosts", "record", "turns", "collect", "release", "finish", "preparation", "interrupts",
-    "removal", "trust", "checkout", "supervise",
+    "lock", "runs", "parameters", "remarks", "plan", "agreement", "writers", "host", "engines", "jobs", "causes",
+    "blame", "switchboard", "gang", "hosts", "record", "turns", "collect", "release", "finish", "preparation",
+    "interrupts", "removal", "trust", "checkout", "supervise",
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer", "commands", "cli",
 )  # fmt: skip
