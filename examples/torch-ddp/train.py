@@ -119,6 +119,8 @@ def main() -> None:
     print(f"rank {rank}: weights {digest(model)}", flush=True)
     digests = [""] * size
     dist.all_gather_object(digests, digest(model))
+    # A Gloo thread that still holds tensors while Python ends aborts the process: pytorch/pytorch pull request 179291.
+    dist.barrier()
     dist.destroy_process_group()
     if len(set(digests)) > 1:
         sys.exit("the ranks ended with different weights")
