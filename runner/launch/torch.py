@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # torchrun kills its ranks so long after it asked them to end. The host does that itself, after the grace.
 _AFTER_GRACE_S = 10
 
+_RESTARTS_PER_NODE = 3
+_LAST_CALL_S = 10
+
 
 def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
     """A `launched` process for each rank, then a `launcher` for each node.
@@ -64,9 +67,11 @@ def _launcher(plan: Plan, reservation: Reservation, slot: Slot) -> Process:
 def _torchrun(plan: Plan, reservation: Reservation, slot: Slot) -> tuple[str, ...]:
     first, most, least = reservation.slots[0], len(reservation.slots), plan.distribution.min_nodes
     elastic = plan.distribution.elastic
-    # Each node that is lost breaks the ranks of the others once; a gang that has lost more is below its minimum.
-    # Any other failure is for `retry:`, which starts again from the last checkpoint.
-    restarts = most - least if elastic else 0
+    # Each node that is lost breaks the ranks of the others, and again where they meet while it is still dying; a gang
+    # that has lost more is below its minimum. Any other failure is for `retry:`.
+    restarts = _RESTARTS_PER_NODE * (most - least) if elastic else 0
+    # All nodes are told to start at one moment, so after the least have met nobody waits torch's 30 s for the others.
+    late = f",last_call_timeout={_LAST_CALL_S}" if elastic else ""
     return (
         "torchrun",
         *("--nnodes", f"{least}:{most}" if elastic else str(most)),
@@ -76,7 +81,7 @@ def _torchrun(plan: Plan, reservation: Reservation, slot: Slot) -> tuple[str, ..
         # The port is this run's own, so the id need not be.
         *("--rdzv-id", "pushtrain"),
         # Left to guess by looking up names, two nodes of one machine would both take themselves for the host.
-        *("--rdzv-conf", f"is_host={int(slot.node_rank == first.node_rank)}"),
+        *("--rdzv-conf", f"is_host={int(slot.node_rank == first.node_rank)}{late}"),
         *("--local-addr", slot.address),
         *("--max-restarts", str(restarts)),
         *("--no-python", "pushtrain-rank"),

@@ -335,7 +335,7 @@ def test_one_torchrun_alone_is_the_meeting_point() -> None:
 def test_only_an_elastic_gang_goes_on_without_its_lost_nodes() -> None:
     fixed, elastic = launchers("torch")[0].argv, launchers("torch-elastic-with-gpus")[0].argv
     assert (after(fixed, "--nnodes"), after(fixed, "--max-restarts")) == ("2", "0")
-    assert (after(elastic, "--nnodes"), after(elastic, "--max-restarts")) == ("1:2", "1")
+    assert (after(elastic, "--nnodes"), after(elastic, "--max-restarts")) == ("1:2", "3")
     assert not any(each.restartable for each in processes("torch"))
     assert all(each.restartable for each in ranks("torch-elastic-with-gpus"))
 
