@@ -14,7 +14,7 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from runner import cli, errors
+from runner import cli, errors, spec
 from runner.errors import PushtrainError
 from runner.github.permissions import FEATURES, Feature
 from runner.workflows import PERMISSIONS
@@ -85,6 +85,22 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "a.md").write_text(f"# Here\n\n{good}\n\n{bad}\n")
     found = [fault.partition(":")[0] for fault in faults(tmp_path / "a.md")]
     assert found == ["c.md", "b.md#a-b-c-d-2", "c.png", "#there", "d.md"]
+
+
+# What is shown
+
+
+SHOWN = [
+    pytest.param(token.content, id=f"{path.name}:{token.map[0] + 1}")
+    for path in DOCUMENTS
+    for token in parsed(path)
+    if token.type == "fence" and token.info == "yaml" and token.content.startswith("name:") and token.map
+]
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_every_whole_train_yml_is_one(text: str) -> None:
+    assert spec.parse(text).name
 
 
 # What is listed
