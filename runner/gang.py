@@ -185,6 +185,11 @@ class Gang:
             last_lines=first.last_lines,
         )
 
+    @property
+    def nodes_left(self) -> int:
+        """How many nodes were not lost so far."""
+        return len(self._channels) - len(self._lost)
+
     # Events
 
     def _on_fetched(self, node: int, _: Event) -> None:

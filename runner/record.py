@@ -77,6 +77,11 @@ class Record:
 
         runs.update(self.store, self.id, ended)
 
+    def note_ranks(self, world_size: int) -> None:
+        """Write down with how many ranks the last attempt ended."""
+        *before, last = self.load().attempts
+        self.change(attempts=(*before, msgspec.structs.replace(last, world_size=world_size)))
+
     def note_steps_lost(self) -> None:
         """Write down how many steps the last attempt did again, where its metrics tell. Safe to repeat."""
         attempts = self.load().attempts

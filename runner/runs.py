@@ -64,7 +64,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One start of the gang; `outcome` is that of `gang.Outcome.kind`, empty while it runs.
 
     `failed_rank` is the rank that failed first, on `failed_node` and as `failed_task` (`worker 1`), `signal` the name
-    of the signal that ended it. `steps_lost` are those that the next attempt did again.
+    of the signal that ended it. `steps_lost` are those that the next attempt did again. `world_size`
+    is how many ranks it had, of an elastic gang at its end.
     """
 
     number: int

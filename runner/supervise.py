@@ -160,7 +160,7 @@ class Supervision:
                 self._record.say(f"attempt {self._record.load().attempt} still runs: following it")
                 outcome = gang.follow(lambda: None)
                 self._record.note_end(outcome, why=self._watch.why)
-                self._record.warn(gang.warnings)
+                self._note_gang(gang)
                 return outcome
         self._hosts.drop()
         return None
@@ -184,7 +184,7 @@ class Supervision:
         gang.start(self._jobs(reservation, prepared, attempt=number))
         try:
             outcome = gang.follow(lambda: self._record.say(f"attempt {number}: all ranks started"))
-            self._record.warn(gang.warnings)
+            self._note_gang(gang)
             return outcome
         except StoreError:
             raise  # Not the training's fault: the attempt is lost, the run goes on when it is resumed.
@@ -192,6 +192,11 @@ class Supervision:
             failed = Outcome(kind="failed", code=error.exit_code, cause=str(error))
             self._record.note_end(failed, why=self._watch.why)
             raise TrainingFailed(str(error), code=error.exit_code, tip=error.tip) from error
+
+    def _note_gang(self, gang: Gang) -> None:
+        self._record.warn(gang.warnings)
+        if self._plan.distribution.elastic:
+            self._record.note_ranks(gang.nodes_left * self._plan.gang.processes_per_node)
 
     def _sweep(self) -> None:
         """End what a lost attempt left: its ranks would write to the same folders. Note that it was lost."""
