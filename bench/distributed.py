@@ -1,6 +1,6 @@
 """What a gang costs on the engine docker: against containers with sshd, `mpirun` and `docker run` by hand.
 
-python -m bench.distributed [--pairs 5] [--only launch,start,images,lines] [--epochs 40]
+python -m bench.distributed [--pairs 5] [--only launch,start,images,lines] [--epochs 200]
 
 A Docker daemon of its own is started, so this needs root and what tests/services/packages installs.
 
@@ -78,11 +78,12 @@ data = train.batches(((digits.data[mine] / 16.0).astype("float32"), digits.targe
 model = train.build()
 train.compiled(model, hvd_keras.DistributedOptimizer(tf.keras.optimizers.SGD(0.05, momentum=0.9)))
 model.fit(data, epochs=2, callbacks=[hvd_keras.callbacks.BroadcastGlobalVariablesCallback(0)])
-epochs, began = int(os.environ["EPOCHS"]), time.perf_counter()
-model.fit(data, epochs=epochs)
-took = time.perf_counter() - began
-if hvd.rank() == 0:
-    print("images/s", epochs * (each // train.BATCH) * train.BATCH * hvd.size() / took, flush=True)
+for _ in range(int(os.environ["EPOCHS"]) // 5):
+    began = time.perf_counter()
+    model.fit(data, epochs=5)
+    took = time.perf_counter() - began
+    if hvd.rank() == 0:
+        print("images/s", 5 * (each // train.BATCH) * train.BATCH * hvd.size() / took, flush=True)
 """
 
 LINES_PY = """\
@@ -269,10 +270,11 @@ def bench_images(bench: Bench) -> None:
 
 
 def rate(printed: str) -> float:
-    found = re.search(r"images/s (\d+)", printed)
-    if found is None:
+    """Of the ten best in a hundred stretches of five epochs: whatever else the machine does makes others slower."""
+    found = sorted(float(text) for text in re.findall(r"images/s (\d+)", printed))
+    if not found:
         raise SystemExit(printed)
-    return float(found[1])
+    return found[len(found) * 9 // 10]
 
 
 def spread(found: Sequence[Sequence[float]]) -> str:
@@ -331,7 +333,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=100, help="of each training whose images are counted")
+    parser.add_argument("--epochs", type=int, default=200, help="of each training whose images are counted")
     parser.add_argument("--only", default=",".join(PARTS), help="some of these parts")
     chosen = parser.parse_args()
     if os.geteuid() != 0:

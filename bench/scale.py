@@ -97,7 +97,8 @@ def measure(desk: Desk, kind: str, environment: dict[str, str], *, ranks: int) -
     (supervisor,), hosts = project.processes("runner.supervise"), project.processes("runner.host")
     costs = [Cost.of(pid) for pid in hosts]
     print(
-        f"{desk.engine}, {kind}, {ranks} ranks on {NODES} nodes: all spoke {spoken_s:.1f} s after the gang was begun; {load()}"
+        f"{desk.engine}, {kind}, {ranks} ranks on {NODES} nodes: "
+        f"all spoke {spoken_s:.1f} s after the gang was begun; {load()}"
     )
     print(f"  supervisor: {Cost.of(supervisor)}")
     print(f"  largest of {len(hosts)} hosts: {max(costs, key=lambda cost: cost.threads)}")

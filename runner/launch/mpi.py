@@ -94,6 +94,9 @@ def _mpirun(plan: Plan, reservation: Reservation) -> tuple[str, ...]:
         # Hosts with a docker0 all have the same address on it: mpirun hangs without these two.
         "btl_tcp_if_include": reservation.interface,
         "oob_tcp_if_include": reservation.interface,
+        # All of them know each other by these names and their daemons' addresses. To look each name up would be slow
+        # where no name server knows it, and take 5 s where one leaves out an answer.
+        "if_base_do_not_resolve": "1",
         # A host that is cut off is noticed after 5 + 3 * 2 s, not after the kernel's two hours.
         "oob_tcp_keepalive_time": "5",
         "oob_tcp_keepalive_intvl": "2",
