@@ -118,9 +118,9 @@ def main() -> None:
 
     print(f"rank {rank}: weights {digest(model)}", flush=True)
     digests = [""] * size
-    dist.all_gather_object(digests, digest(model))
-    # A Gloo thread that still holds tensors while Python ends aborts the process: pytorch/pytorch pull request 179291.
-    dist.barrier()
+    # DDP's own group outlives its end: a thread of it that still held these tensors while Python ends would abort the
+    # process, see https://github.com/pytorch/pytorch/pull/179291. A group of their own takes its threads along.
+    dist.all_gather_object(digests, digest(model), group=dist.new_group())
     dist.destroy_process_group()
     if len(set(digests)) > 1:
         sys.exit("the ranks ended with different weights")
