@@ -84,10 +84,12 @@ class Screen:
             if run is not None and run.world_size > 1 and rank is not None
             else ""
         )
+        texts = []
         for line in lines:
-            text = Text.assemble((prefix, "dim"))
-            text.append_text(Text.from_ansi(coloured(line)) if self._console.is_terminal else Text(line))
-            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+            texts.append(Text.assemble((prefix, "dim")))
+            texts[-1].append_text(Text.from_ansi(coloured(line)) if self._console.is_terminal else Text(line))
+        # All at once: printed one by one they take three times as long, too long for 20,000 lines a second.
+        self._console.print(*texts, sep="\n", soft_wrap=True, highlight=False, markup=False)
 
     def _say(self, sentence: str) -> None:
         self._console.print(plain(sentence), style="bold", soft_wrap=True, highlight=False, markup=False)
