@@ -60,7 +60,7 @@ def prepare_venv(recipe: Recipe, *, root: Path, log: Log) -> Venv:
 
 
 def _venv(recipe: Recipe, root: Path) -> Venv:
-    path = root / recipe.key
+    path = root.resolve() / recipe.key  # Its scripts name it in their first lines, and a link may go.
     return Venv(key=recipe.key, path=path, python=path / "bin" / "python")
 
 

@@ -73,7 +73,11 @@ def test_the_others_go_on_without_a_node_that_is_lost(tmp_path: Path, home: Path
     def log() -> str:
         return pushtrain(home, "logs", "last")
 
-    wait_for(lambda: log().count("world 3") == 3, what="three ranks", told=log, within_s=300)
+    def started() -> bool:
+        assert shown(home)["state"] != "failed", log()
+        return log().count("world 3") == 3
+
+    wait_for(started, what="three ranks", told=log, within_s=300)
     time.sleep(1.0)
     os.kill(hosts(home)[2], signal.SIGKILL)
     wait_for(lambda: shown(home)["state"] in ("succeeded", "failed"), what="the end", told=log, within_s=300)
