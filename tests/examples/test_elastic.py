@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -27,11 +28,12 @@ timeout: {run: 10m, grace: 2s}
 """
 TRAIN = """\
 import os, time
+from datetime import timedelta
 from pathlib import Path
 import torch, torch.distributed as dist
 
 done = Path("outputs/checkpoints/step")
-dist.init_process_group("gloo")
+dist.init_process_group("gloo", timeout=timedelta(seconds=20))
 start = torch.tensor([int(done.read_text()) if dist.get_rank() == 0 and done.exists() else 0])
 dist.broadcast(start, 0)
 print("world", dist.get_world_size(), "from step", int(start), flush=True)
@@ -42,6 +44,8 @@ for step in range(int(start) + 1, 31):
         done.parent.mkdir(exist_ok=True)
         done.write_text(str(step))
 print("done by", dist.get_world_size(), flush=True)
+dist.barrier()
+os._exit(0)  # torch 2.13 may abort while Gloo's threads end
 """
 
 
@@ -85,5 +89,5 @@ def test_the_others_go_on_without_a_node_that_is_lost(tmp_path: Path, home: Path
     run = shown(home)
     assert run["state"] == "succeeded", json.dumps(run, indent=1) + log()
     assert log().count("done by 2") == 2
-    assert "from step 0" not in log().partition("world 2")[2]
+    assert len(re.findall("world 2 from step [1-9]", log())) >= 2
     assert "node 2 was lost; the others went on without it" in run["warnings"]
