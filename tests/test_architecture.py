@@ -230,4 +230,7 @@ def test_nothing_catches_everything_but_the_outermost_of_the_host_process() -> N
     # The threads of a daemon: what one of them did not expect is logged and told, or the run would wait for ever.
     # What runs inside a training's Python must never break it.
     inside = "runner.host.inside."
-    assert {name for name in broad if not name.startswith(inside)} <= {"runner.host.service", "runner.host.node"}
+    assert {name for name in broad if not name.startswith(inside)} <= {
+        "runner.host.service",
+        "runner.host.node",
+    }
