@@ -1,4 +1,4 @@
-"""Horovod on Keras 3 shares nothing while every loss falls: refused when planned, and where it runs all the same, seen."""
+"""Horovod on Keras 3 shares nothing while every loss falls: refused when planned, and where it runs, seen."""
 
 from __future__ import annotations
 
