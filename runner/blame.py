@@ -95,9 +95,9 @@ def _launchers(failure: Failure) -> _Standing:
 
 def _late(failure: Failure) -> _Standing:
     """Whether its end is its own, and not its answer to being stopped."""
-    if failure.signal or causes.is_consequence(failure.last_lines):
+    if causes.is_consequence(failure.last_lines):
         return _Standing.TOLD_TO_STOP
     raised = causes.exceptions(failure.last_lines)
     if any(not each.startswith(("KeyboardInterrupt", "SystemExit")) for each in raised):
-        return _Standing.OWN_BUT_LATE
-    return _Standing.CODE_BUT_LATE
+        return _Standing.OWN_BUT_LATE  # Also where a signal then broke off its end.
+    return _Standing.TOLD_TO_STOP if failure.signal else _Standing.CODE_BUT_LATE

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from runner.plan import Plan
 
 # A shell that is asked to stop waits for the command it runs, which was asked as well and may be saving its work.
-_PATIENCE = "trap 'exit 143' TERM; "
+_PATIENCE = "trap 'c=$?; exit $((c ? c : 143))' TERM; "
 
 
 def patient(argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -213,7 +213,7 @@ def test_a_shell_waits_for_the_training_that_it_runs() -> None:
     assert patient(("/bin/sh", "-c", "python train.py")) == (
         "/bin/sh",
         "-c",
-        "trap 'exit 143' TERM; python train.py",
+        "trap 'c=$?; exit $((c ? c : 143))' TERM; python train.py",
     )
     assert patient(("python", "train.py")) == ("python", "train.py")
 
