@@ -102,16 +102,17 @@ def measure(desk: Desk, kind: str, environment: dict[str, str], *, ranks: int) -
     )
     print(f"  supervisor: {Cost.of(supervisor)}")
     print(f"  largest of {len(hosts)} hosts: {max(costs, key=lambda cost: cost.threads)}")
-    print(f"  following: {following(desk, project)}", flush=True)
+    print(f"  following: {following(desk)}", flush=True)
     before_s = time.time()
+    for node in range(NODES):
+        project.let_go(node=node)
     until(lambda: runs.load(store, run_id).state.ended, "the end of the run")
-    print(
-        f"  ended {time.time() - before_s:.1f} s after it might: {runs.load(store, run_id).state}", flush=True
-    )
+    took_s, state = time.time() - before_s, runs.load(store, run_id).state
+    print(f"  {state} {took_s:.1f} s after the ranks were let go, which look twice a second", flush=True)
 
 
-def following(desk: Desk, project: Project) -> str:
-    """The processor seconds of a follower: for what is there, and while nothing new comes. Lets the ranks go then."""
+def following(desk: Desk) -> str:
+    """The processor seconds of a follower: for what is there, and while nothing new comes."""
     child = subprocess.Popen(
         (PUSHTRAIN, "logs", "--follow", "last"), env={**os.environ, **desk.env}, stdout=subprocess.DEVNULL
     )
@@ -119,8 +120,7 @@ def following(desk: Desk, project: Project) -> str:
     first = Cost.of(child.pid)
     time.sleep(FOLLOWED_S)
     second = Cost.of(child.pid)
-    for node in range(NODES):
-        project.let_go(node=node)
+    child.terminate()
     child.wait()
     idle = (second.cpu_s - first.cpu_s) / FOLLOWED_S
     return f"{first.cpu_s:.2f} s of CPU for all lines, then {idle * 100:.1f} % of a CPU while nothing comes"
