@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -122,7 +123,8 @@ class Runner:
 def runner(docker_engine: DockerEngine, image: str, tmp_path: Path) -> Iterator[Runner]:
     yield Runner(docker_engine, image, tmp_path)
     for name in docker_engine.docker("ps", "-q").split():
-        docker_engine.docker("rm", "-f", name)
+        with contextlib.suppress(RuntimeError):  # It is being removed already.
+            docker_engine.docker("rm", "-f", name)
 
 
 def test_a_push_trains_in_a_container_of_its_own(
