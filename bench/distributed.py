@@ -9,8 +9,8 @@ A Docker daemon of its own is started, so this needs root and what tests/service
   containers that are there: by our agent, by ssh.
 - start: four tasks with TF_CONFIG on four nodes, from the command to the last one's line; against four `docker run`
   started at once, without a network that they would need to meet.
-- images: images a second of examples/tf-mnist-horovod, two nodes of one rank, against mpirun by hand in the same image.
-  Builds an image with TensorFlow and Horovod first, which takes minutes where nothing of it is kept.
+- images: images a second of examples/tf-mnist-horovod, two nodes of one rank, against mpirun by hand in the same image,
+  both at the same time. An image with TensorFlow and Horovod is built first, which may take minutes.
 - lines: how late a line is on the terminal, and whether any is lost at 20,000 lines a second.
 """
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import statistics
 import subprocess
 import tempfile
 import time
@@ -30,11 +29,11 @@ from pathlib import Path
 
 from bench import by_hand
 from bench.gangs import PUSHTRAIN, Desk, line_at_s
-from bench.pairs import report
+from bench.images import bench_images
+from bench.pairs import load, report
 from tests.fixtures.docker import cache_folder, load_base_image
 from tests.services.dockerd import docker_daemon
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "tf-mnist-horovod"
 MPI = {"resources": {"nodes": 2}, "distribution": {"type": "mpi", "processes_per_node": 2}}
 SAY = 'echo "here ${OMPI_COMM_WORLD_RANK:-$PUSHTRAIN_RANK} $(date +%s.%N)"'
 RATES = (20, 20_000)
@@ -60,30 +59,6 @@ for _ in range(times):
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     print("took", float(done.stdout.split()[2]) - began, flush=True)
-"""
-
-# The example's network, data and loop without what it keeps after every epoch; the first epoch traces and meets.
-RATE_PY = """\
-import os, time
-import horovod.tensorflow as hvd
-import horovod.tensorflow.keras as hvd_keras
-import tensorflow as tf
-import train
-hvd.init()
-tf.keras.utils.disable_interactive_logging()
-digits = train.load_digits()
-each = len(digits.target) // hvd.size()
-mine = slice(hvd.rank() * each, (hvd.rank() + 1) * each)
-data = train.batches(((digits.data[mine] / 16.0).astype("float32"), digits.target[mine]))
-model = train.build()
-train.compiled(model, hvd_keras.DistributedOptimizer(tf.keras.optimizers.SGD(0.05, momentum=0.9)))
-model.fit(data, epochs=2, callbacks=[hvd_keras.callbacks.BroadcastGlobalVariablesCallback(0)])
-for _ in range(int(os.environ["EPOCHS"]) // 5):
-    began = time.perf_counter()
-    model.fit(data, epochs=5)
-    took = time.perf_counter() - began
-    if hvd.rank() == 0:
-        print("images/s", 5 * (each // train.BATCH) * train.BATCH * hvd.size() / took, flush=True)
 """
 
 LINES_PY = """\
@@ -121,10 +96,6 @@ def in_turns(
         for kept, measure in sides if turn % 2 else reversed(sides):
             kept.append(measure())
     return found
-
-
-def load() -> str:
-    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
 
 
 def bench_launch(bench: Bench) -> None:
@@ -220,65 +191,9 @@ def bench_start(bench: Bench) -> None:
     print(f"  {load()}", flush=True)
 
 
-def bench_images(bench: Bench) -> None:
+def bench_horovod(bench: Bench) -> None:
     """Images a second of Horovod."""
-    desk, one_each = bench.desk, {"type": "mpi", "processes_per_node": 1}
-    env = {"TF_CPP_MIN_LOG_LEVEL": "2", "EPOCHS": str(bench.epochs)}
-    files = {
-        "rate.py": RATE_PY,
-        **{name: (EXAMPLE / name).read_text() for name in ("train.py", "requirements.txt")},
-    }
-    gang = desk.repository(
-        "rate",
-        files,
-        run="python rate.py",
-        environment={"base": bench.image, "pip": "requirements.txt"},
-        env=env,
-        resources={"nodes": 2},
-        distribution=one_each,
-    )
-    image = desk.train(gang).run["environment"]
-    ssh = by_hand.ssh_image(image, desk.folder / "ssh-rate")
-
-    def ours() -> tuple[float]:
-        return (rate(desk.train(gang).logs[0]),)
-
-    def theirs() -> tuple[float]:
-        with by_hand.nodes(ssh, work=gang) as nodes:
-            # As Open MPI is told by us too: two ranks share this machine's cores, which neither can know.
-            told = ("-mca", "mpi_yield_when_idle", "1", *(word for name in env for word in ("-x", name)))
-            return (
-                rate(
-                    nodes.mpirun(
-                        "env",
-                        *(f"{n}={v}" for n, v in env.items()),
-                        "python",
-                        "/workspace/rate.py",
-                        per_node=1,
-                        settings=told,
-                    )[1]
-                ),
-            )
-
-    a, b = in_turns(bench.pairs, ours, theirs)
-    mine, hand = (statistics.median(each[0] for each in found) for found in (a, b))
-    print(
-        f"tf-mnist-horovod, 2 nodes of one rank: {mine:.0f} images/s against {hand:.0f}, ratio {mine / hand:.3f} "
-        f"({bench.pairs} pairs; wanted at least 0.99)\n  ours {spread(a)}, by hand {spread(b)}; {load()}",
-        flush=True,
-    )
-
-
-def rate(printed: str) -> float:
-    """Of the ten best in a hundred stretches of five epochs: whatever else the machine does makes others slower."""
-    found = sorted(float(text) for text in re.findall(r"images/s (\d+)", printed))
-    if not found:
-        raise SystemExit(printed)
-    return found[len(found) * 9 // 10]
-
-
-def spread(found: Sequence[Sequence[float]]) -> str:
-    return " ".join(f"{value:.0f}" for value in sorted(each[0] for each in found))
+    bench_images(bench.desk, bench.image, pairs=bench.pairs, epochs=bench.epochs)
 
 
 def bench_lines(bench: Bench) -> None:
@@ -324,7 +239,7 @@ def _follow(desk: Desk, gang: Path | None, name: str, per_s: int) -> None:
     )
 
 
-PARTS = {"launch": bench_launch, "start": bench_start, "lines": bench_lines, "images": bench_images}
+PARTS = {"launch": bench_launch, "start": bench_start, "lines": bench_lines, "images": bench_horovod}
 
 
 def main() -> None:

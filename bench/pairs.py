@@ -34,3 +34,8 @@ def report(name: str, ours: Sequence[float], theirs: Sequence[float], *, wanted:
         f"{name}: {a * 1000:.0f} ms against {b * 1000:.0f} ms, "
         f"{(a - b) * 1000:+.0f} ms, ratio {a / b:.2f} ({len(ours)} pairs; wanted {wanted})"
     )
+
+
+def load() -> str:
+    """What else the machine does."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.distributed import load
 from bench.gangs import PUSHTRAIN, Desk
+from bench.pairs import load
 from runner import runs
 from runner.store import open_store
 from tests.engines.project import Project
