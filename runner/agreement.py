@@ -55,7 +55,7 @@ def report(line: str) -> Report | None:
     """A line of `weights`; None for what is no report, such as a line that a dying rank left unfinished."""
     try:
         return msgspec.convert(json.loads(line), Report)  # json, since it reads NaN, which Python writes
-    except (ValueError, msgspec.ValidationError):
+    except (ValueError, msgspec.ValidationError, RecursionError):  # the last for many nested brackets
         return None
 
 

@@ -257,3 +257,8 @@ def test_a_line_that_a_dying_rank_left_unfinished_is_no_report() -> None:
     assert whole.step == 4
     assert report(line[:-5]) is None
     assert report("[]") is None
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_line_of_many_nested_brackets_is_no_report(opening: str) -> None:
+    assert report(opening * 60_000) is None
