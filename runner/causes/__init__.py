@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import TYPE_CHECKING
 
 from runner.causes.known import CONSEQUENCES, FURTHER, KERNEL, ORIGINS, OUTSIDE, SIGNALS
@@ -14,17 +15,19 @@ if TYPE_CHECKING:
     from runner.causes.known import Known
     from runner.runs import Attempt
 
-__all__ = ["KERNEL", "OUTSIDE", "check", "exceptions", "explain", "guess", "is_consequence", "tip"]
+__all__ = ["KERNEL", "OUTSIDE", "check", "exceptions", "explain", "guess", "is_consequence", "spoken", "tip"]
 
 # torchrun's ranks and mpirun with --tag-output say who speaks.
 _SPEAKER = re.compile(r"^\[(?:rank\d+|\d+,\d+)\](?:<std(?:out|err)>)?:\s?")
 _EXCEPTION = re.compile(r"^(\w+(?:\.\w+)*(?:Error|Exception|Interrupt|Exit)(?:: .+)?)$")
+LINES, CHARACTERS = 60, 2000
+"""Of what a rank said last, so many lines count, and of each so many characters: no line makes a pattern slow."""
 _SAME_CHAIN = ("During handling of the above exception", "The above exception was the direct cause")
 
 
 def guess(last_lines: Sequence[str]) -> str:
     """The likely cause, empty where the lines tell none. A reason of its own goes before what others caused."""
-    lines = [_SPEAKER.sub("", line) for line in reversed(last_lines)]
+    lines = spoken(last_lines)[::-1]
     own = (_sentence(ORIGINS, line) or _other_exception(line) for line in lines)
     others = (_sentence(CONSEQUENCES, line) for line in lines)
     return next(filter(None, own), "") or next(filter(None, others), "")
@@ -44,7 +47,7 @@ def is_consequence(last_lines: Sequence[str]) -> bool:
 
     Of exceptions that follow from each other the first counts: an error of one's own stays one, whatever breaks after.
     """
-    lines = [_SPEAKER.sub("", line) for line in last_lines]
+    lines = spoken(last_lines)
     if any(_sentence(ORIGINS, line) for line in lines) or any(map(_other_exception, exceptions(lines))):
         return False
     return any(_sentence(CONSEQUENCES, line) for line in lines)
@@ -53,14 +56,18 @@ def is_consequence(last_lines: Sequence[str]) -> bool:
 def exceptions(last_lines: Iterable[str]) -> Iterator[str]:
     """The exceptions that the lines end tracebacks with; of those that follow from each other the first only."""
     chained = False
-    for line in last_lines:
-        text = _SPEAKER.sub("", line)
+    for text in spoken(last_lines):
         if text.startswith(_SAME_CHAIN):
             chained = True
         elif _EXCEPTION.match(text):
             if not chained:
                 yield text
             chained = False
+
+
+def spoken(last_lines: Iterable[str]) -> list[str]:
+    """The text that patterns are applied to: the last lines, each cut, without the mark of who speaks."""
+    return [_SPEAKER.sub("", line[:CHARACTERS]) for line in deque(last_lines, LINES)]
 
 
 def check(attempt: Attempt) -> None:
@@ -85,6 +92,7 @@ def check(attempt: Attempt) -> None:
 
 def tip(cause: str) -> str:
     """What to change in train.yml or to type where this is the cause; empty where nobody knows."""
+    cause = cause[:CHARACTERS]
     for text, further in FURTHER:
         if cause.startswith(text):
             return further

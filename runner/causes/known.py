@@ -119,7 +119,7 @@ ORIGINS = (
     # programs and packages
     _known(
         r"HorovodVersionMismatchError|Horovod has not been built with|Extension horovod\S* has not been built"
-        r"|horovod\S*mpi_lib\S*: undefined symbol",
+        r"|horovod\S{0,200}mpi_lib\S{0,200}: undefined symbol",
         "Horovod was built for another version of its framework",
         _HOROVOD,
     ),
@@ -206,7 +206,7 @@ ORIGINS = (
     # signals that the process or its shell told of
     _known(r"Illegal instruction|\(SIGILL\)", "an illegal instruction: it was built for another CPU", _CPU),
     _known(
-        r"FATAL.*(?:compiled to use|requires) (?:\w+ ?)+instructions.*(?:CPU|machine)|requires AVX",
+        r"FATAL.{0,200}(?:compiled to use|requires) [\w ,]{0,100}instructions.{0,100}(?:CPU|machine)|requires AVX",
         "it was built for another CPU",
         _CPU,
     ),

@@ -277,3 +277,18 @@ def test_cancelled_is_130_timed_out_is_75_and_a_lost_host_is_72() -> None:
     with pytest.raises(TrainingFailed, match="host died") as lost:
         causes.check(attempt("lost", cause="host died"))
     assert (cancelled.value.code, timed_out.value.code, lost.value.code) == (130, 75, 72)
+
+
+def test_only_the_last_lines_count_and_of_each_only_its_start() -> None:
+    long = "NCCL " * (64 * 1024 // 5)
+    assert (
+        causes.spoken(["MemoryError"] + [long] * causes.LINES) == [long[: causes.CHARACTERS]] * causes.LINES
+    )
+    assert causes.guess([long + "timeout"]) == ""
+    assert causes.guess(["MemoryError"] + [""] * causes.LINES) == ""
+    assert not causes.is_consequence([long + "timeout"])
+    assert list(causes.exceptions(["x" * causes.CHARACTERS + "Error"])) == []
+
+
+def test_words_before_a_missing_word_are_read_once() -> None:
+    assert causes.guess(["FATAL: this machine requires " + "a" * 1900]) == ""
