@@ -18,14 +18,25 @@ class MemoryWatch:
 
     def __init__(self, vmstat: Path = _MACHINE, group_files: tuple[Path, ...] | None = None) -> None:
         self._files = (vmstat, *(own_group_files() if group_files is None else group_files))
-        self._before = self._counts()
+        self._before = self._looked = self._counts()
 
     def kills(self) -> int:
         """How many processes the kernel ended for memory since: on the machine, or in this process's own group.
 
         The machine's counter has those of every group and container. In a container it may be hidden, the group's not.
         """
-        return max(now - before for now, before in zip(self._counts(), self._before, strict=True))
+        return self._since(self._before)
+
+    def look(self) -> None:
+        """Remember the counters for `kills_since_look`; a host that looks about once a second knows what was lately."""
+        self._looked = self._counts()
+
+    def kills_since_look(self) -> int:
+        """The same as `kills`, since `look` was called last, or since the watch was made."""
+        return self._since(self._looked)
+
+    def _since(self, before: tuple[int, ...]) -> int:
+        return max(now - then for now, then in zip(self._counts(), before, strict=True))
 
     def _counts(self) -> tuple[int, ...]:
         return tuple(_oom_kills(path) for path in self._files)

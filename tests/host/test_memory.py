@@ -46,6 +46,18 @@ def test_what_was_counted_before_does_not_count(tmp_path: Path) -> None:
     assert watch.kills() == 2
 
 
+def test_what_was_counted_before_the_last_look_does_not_count_since_it(tmp_path: Path) -> None:
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("oom_kill 18\n")
+    watch = MemoryWatch(vmstat, ())
+    vmstat.write_text("oom_kill 20\n")
+    assert watch.kills_since_look() == 2
+    watch.look()
+    assert (watch.kills(), watch.kills_since_look()) == (2, 0)
+    vmstat.write_text("oom_kill 21\n")
+    assert (watch.kills(), watch.kills_since_look()) == (3, 1)
+
+
 def test_counters_that_cannot_be_read_count_nothing(tmp_path: Path) -> None:
     assert MemoryWatch(tmp_path / "absent", (tmp_path / "also",)).kills() == 0
 
