@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _AFTER_GRACE_S = 10
 # Beyond it mpirun has nodes start further nodes, which then would need an agent of their own.
 _TREE_ABOVE_NODES = 64
+# Without the tree mpirun has its daemons leave the agent (`orted --daemonize`), which the agent takes for their end,
+# unless they are to stay.
+_FLAT = {"plm_rsh_no_tree_spawn": "1", "orte_leave_session_attached": "1"}
 
 
 def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
@@ -90,7 +93,7 @@ def _mpirun(plan: Plan, reservation: Reservation) -> tuple[str, ...]:
         # The agent, not a batch system that the host may belong to.
         "plm": "rsh",
         "plm_rsh_agent": "pushtrain-agent",
-        **({"plm_rsh_no_tree_spawn": "1"} if len(reservation.slots) > _TREE_ABOVE_NODES else {}),
+        **(_FLAT if len(reservation.slots) > _TREE_ABOVE_NODES else {}),
         # Hosts with a docker0 all have the same address on it: mpirun hangs without these two.
         "btl_tcp_if_include": reservation.interface,
         "oob_tcp_if_include": reservation.interface,

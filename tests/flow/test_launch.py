@@ -264,6 +264,9 @@ def test_ranks_without_a_cpu_each_yield_while_they_wait(nodes: int, cpus: float)
 def test_no_node_starts_another_however_many_there_are(nodes: int, flat: bool) -> None:
     argv = mpirun(text("mpi", f"{{nodes: {nodes}}}"), reservation(nodes))
     assert ("plm_rsh_no_tree_spawn" in argv) == flat
+    assert ("orte_leave_session_attached" in argv) == flat
+    if flat:
+        assert after(argv, "plm_rsh_no_tree_spawn") == after(argv, "orte_leave_session_attached") == "1"
 
 
 def test_mpirun_kills_no_rank_that_still_may_save() -> None:
