@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner import metrics, runs
 from runner.manifest import FileEntry, Manifest
+from runner.writers import shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from runner.host.channel import Event
     from runner.metrics import Series, Verdict
-    from runner.plan import Gate
+    from runner.plan import Gate, Plan
     from runner.runs import Run
     from runner.store import Store
 
@@ -21,10 +23,35 @@ BASE_BRANCHES = ("main", "master")
 MOST_WARNINGS = 20
 
 
-def manifest(sealed: Mapping[int, Event], *, of_ranks: str | None = None) -> Manifest:
+@dataclass(frozen=True, kw_only=True)
+class OfRanks:
+    """The folder in which every rank has a folder of its own, `outputs/rank-R`, and how many ranks a node has."""
+
+    folder: str
+    per_node: int
+
+    @classmethod
+    def of(cls, plan: Plan) -> OfRanks | None:
+        """None where all ranks of a node have one folder."""
+        if not plan.folders.per_rank:
+            return None
+        return cls(folder=plan.folders.outputs, per_node=plan.gang.processes_per_node)
+
+    def has(self, node: int, path: str) -> bool:
+        """Whether the path lies in the folder of one of this node's own ranks."""
+        ranks = range(node * self.per_node, (node + 1) * self.per_node)
+        return any(path.startswith(f"{self.folder}/rank-{rank}/") for rank in ranks)
+
+    def names(self, path: str) -> bool:
+        """Whether the path lies in the folder of a rank, of whichever node."""
+        return path.startswith(f"{self.folder}/rank-")
+
+
+def manifest(sealed: Mapping[int, Event], *, of_ranks: OfRanks | None = None) -> Manifest:
     """One manifest of all nodes: node 0's paths as they are, those of node N below `node-N/`.
 
-    `of_ranks` is the folder in which every rank of the gang has a folder of its own, which is left where it is.
+    With `of_ranks`, the folder of a rank is left where it is on the rank's own node; what another node, the first too,
+    wrote into it lies below `node-N/`.
     """
     files = [
         FileEntry(**{**entry, "path": _of(node, entry["path"], of_ranks=of_ranks)})
@@ -34,10 +61,10 @@ def manifest(sealed: Mapping[int, Event], *, of_ranks: str | None = None) -> Man
     return Manifest(files=tuple(sorted(files, key=lambda f: f.path)))
 
 
-def warnings(sealed: Mapping[int, Event]) -> tuple[str, ...]:
+def warnings(sealed: Mapping[int, Event], *, of_ranks: OfRanks | None = None) -> tuple[str, ...]:
     """A sentence for what the ranks wrote and was not kept; cut after the first few."""
     told = [
-        f"{_shown(_of(node, path))} is not kept: {why}"
+        f"{shown(_of(node, path, of_ranks=of_ranks))} is not kept: {why}"
         for node, event in sealed.items()
         for path, why in event["skipped"].items()
     ]
@@ -45,17 +72,24 @@ def warnings(sealed: Mapping[int, Event]) -> tuple[str, ...]:
     return (*told[:MOST_WARNINGS], *more)
 
 
-def written_twice(sealed: Mapping[int, Event], outputs: str) -> tuple[str, ...]:
-    """A sentence for each output that another node wrote too, with other content: rank 0's is the run's."""
-    own = {entry["path"]: entry["digest"] for entry in sealed[0]["manifest"]} if 0 in sealed else {}
+def written_twice(
+    sealed: Mapping[int, Event], outputs: str, *, of_ranks: OfRanks | None = None
+) -> tuple[str, ...]:
+    """A sentence for each output that two nodes wrote with other content: rank 0's is the run's, or the rank's own."""
+    written = [(node, entry) for node, event in sorted(sealed.items()) for entry in event["manifest"]]
+    kept = [_of(node, entry["path"], of_ranks=of_ranks) for node, entry in written]
+    own = {
+        entry["path"]: (node, entry["digest"])
+        for (node, entry), place in zip(written, kept, strict=True)
+        if place == entry["path"]
+    }
     told = [
-        f"node {node} wrote {_shown(entry['path'])} too: that of rank 0's node is the run's, the other is kept as "
-        f"{_shown(_of(node, entry['path']))}; write on rank 0 alone, or set `outputs.per_rank: true`"
-        for node, event in sorted(sealed.items())
-        for entry in event["manifest"]
-        if node
-        and entry["path"].startswith(f"{outputs}/")
-        and own.get(entry["path"], entry["digest"]) != entry["digest"]
+        f"node {node} wrote {shown(path)} too: that of {_whose(own[path][0])} is the run's, the other is kept as "
+        f"{shown(place)}; {_instead(of_ranks)}"
+        for (node, entry), place in zip(written, kept, strict=True)
+        if (path := entry["path"]).startswith(f"{outputs}/")
+        and path in own
+        and own[path][1] != entry["digest"]
     ]
     more = (
         (f"and {len(told) - MOST_WARNINGS} more that several nodes wrote",)
@@ -65,15 +99,20 @@ def written_twice(sealed: Mapping[int, Event], outputs: str) -> tuple[str, ...]:
     return (*told[:MOST_WARNINGS], *more)
 
 
-def _of(node: int, path: str, *, of_ranks: str | None = None) -> str:
-    shared = of_ranks is not None and path.startswith(f"{of_ranks}/rank-")
-    return f"node-{node}/{path}" if node and not shared else path
+def _whose(node: int) -> str:
+    return f"node {node}" if node else "rank 0's node"
 
 
-def _shown(path: str) -> str:
-    """A name that need not be UTF-8 or printable, as text that can be saved and shown."""
-    text = path.encode("utf-8", "backslashreplace").decode()
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+def _instead(of_ranks: OfRanks | None) -> str:
+    if of_ranks is None:
+        return "write on rank 0 alone, or set `outputs.per_rank: true`"
+    return "write into the folder that PUSHTRAIN_OUTPUTS names, each rank into its own"
+
+
+def _of(node: int, path: str, *, of_ranks: OfRanks | None) -> str:
+    if of_ranks is not None and of_ranks.names(path):
+        return path if of_ranks.has(node, path) else f"node-{node}/{path}"
+    return f"node-{node}/{path}" if node else path
 
 
 def series(store: Store, run_id: str) -> Mapping[str, Series]:

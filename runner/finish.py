@@ -48,8 +48,10 @@ def seal(
     here = Reservation(slots=tuple(Slot(node_rank=n, host="", address="127.0.0.1", gpus=()) for n in nodes))
     idle = {n: replace(job, datasets=()) for n, job in told(here).items()}
     sealed = hosts.seal(idle, timeout_s=SEAL_TIMEOUT_S, interrupts=interrupts)
-    manifest = collect.manifest(sealed, of_ranks=plan.folders.outputs if plan.folders.per_rank else None)
-    record.warn((*collect.warnings(sealed), *collect.written_twice(sealed, plan.folders.outputs)))
+    of_ranks = collect.OfRanks.of(plan)
+    manifest = collect.manifest(sealed, of_ranks=of_ranks)
+    twice = collect.written_twice(sealed, plan.folders.outputs, of_ranks=of_ranks)
+    record.warn((*collect.warnings(sealed, of_ranks=of_ranks), *twice))
     record.store.write(key, manifest.to_json())
     return manifest
 

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from runner import collect, runs
+from runner.collect import OfRanks
 from runner.plan import Gate
 from runner.runs import Run, State
 from runner.store import Store
@@ -13,6 +14,7 @@ from tests.flow import made
 
 A, B, C = (f"2026010{n}-000000-aaaa" for n in (1, 2, 3))
 METRIC = ("accuracy", 0.9)
+ONE_EACH = OfRanks(folder="outputs", per_node=1)
 
 
 def trained(store: Store, run_id: str, *, state: State = State.SUCCEEDED, **facts: object) -> Run:
@@ -105,5 +107,37 @@ def test_what_two_nodes_wrote_differently_is_said_and_what_is_equal_is_not() -> 
 
 def test_folders_of_ranks_stand_side_by_side_whichever_node_they_are_of() -> None:
     both = sealed(node_0={"outputs/rank-0/a": "sha256:1"}, node_1={"outputs/rank-1/a": "sha256:2"})
-    paths = [file.path for file in collect.manifest(both, of_ranks="outputs").files]
+    paths = [file.path for file in collect.manifest(both, of_ranks=ONE_EACH).files]
     assert paths == ["outputs/rank-0/a", "outputs/rank-1/a"]
+    assert collect.written_twice(both, "outputs", of_ranks=ONE_EACH) == ()
+
+
+def test_the_folder_of_a_rank_is_that_of_its_own_node() -> None:
+    paths = ("outputs/rank-0/a", "outputs/rank-1/a", "outputs/rank-3/a", "outputs/rank-30/a", "outputs/b")
+    both = sealed(**{f"node_{node}": {path: f"sha256:{node}" for path in paths} for node in (0, 1)})
+    of_ranks = OfRanks(folder="outputs", per_node=2)
+
+    kept = {file.path: file.digest[-1] for file in collect.manifest(both, of_ranks=of_ranks).files}
+
+    assert len(kept) == 2 * len(paths)
+    assert {path: kept[path] for path in kept if not path.startswith("node-")} == {
+        "outputs/b": "0",
+        "outputs/rank-0/a": "0",
+        "outputs/rank-1/a": "0",
+        "outputs/rank-3/a": "1",
+    }
+    told = collect.written_twice(both, "outputs", of_ranks=of_ranks)
+    assert len(told) == 4
+    assert told[0].startswith(
+        "node 0 wrote outputs/rank-3/a too: that of node 1 is the run's, "
+        "the other is kept as node-0/outputs/rank-3/a; write into"
+    )
+
+
+def test_what_is_not_kept_is_named_where_it_would_be() -> None:
+    both = sealed(node_0={}, node_1={})
+    both[1]["skipped"] = {"outputs/rank-1/pipe": "a pipe", "outputs/rank-0/pipe": "a pipe"}
+    assert collect.warnings(both, of_ranks=ONE_EACH) == (
+        "outputs/rank-1/pipe is not kept: a pipe",
+        "node-1/outputs/rank-0/pipe is not kept: a pipe",
+    )
