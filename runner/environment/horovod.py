@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,16 +65,29 @@ def wheel_key(horovod: Horovod, **facts: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def for_machine(horovod: Horovod, *, python: str, system: str, mpi: str) -> Horovod:
-    """`horovod` with the key of its wheel for this machine: Python x.y, platform, major of Open MPI, C library."""
-    key = wheel_key(horovod, python=python, platform=system, mpi=mpi, libc=" ".join(platform.libc_ver()))
+def for_machine(
+    horovod: Horovod, *, python: str, system: str, mpi: str, addresses: Sequence[str] = ()
+) -> Horovod:
+    """`horovod` with the key of its wheel for this machine: Python x.y, platform, major of Open MPI, C library.
+
+    `addresses` are the option lines that say where packages are found: what is built comes from there.
+    """
+    libc = " ".join(platform.libc_ver())
+    key = wheel_key(horovod, python=python, platform=system, mpi=mpi, libc=libc, **_found_at(addresses))
     return replace(horovod, wheel=key)
 
 
-def for_image(horovod: Horovod, *, system: str, base: str, dockerfile: str) -> Horovod:
+def for_image(
+    horovod: Horovod, *, system: str, base: str, dockerfile: str, addresses: Sequence[str] = ()
+) -> Horovod:
     """`horovod` with the key of its wheel for images of one base; `dockerfile` is how the wheel is built there."""
-    key = wheel_key(horovod, platform=system, base=base, dockerfile=dockerfile)
+    key = wheel_key(horovod, platform=system, base=base, dockerfile=dockerfile, **_found_at(addresses))
     return replace(horovod, wheel=key)
+
+
+def _found_at(addresses: Sequence[str]) -> dict[str, list[str]]:
+    """Nothing where packages come from the usual index, so that wheels that were kept for it stay good."""
+    return {"addresses": list(addresses)} if addresses else {}
 
 
 def _check_line(asked: Requirement, line: str) -> None:

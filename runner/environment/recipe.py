@@ -15,7 +15,7 @@ from runner.environment import context, dockerfile, horovod, mpi
 from runner.environment.horovod import Horovod
 from runner.environment.origin import Origin, Positions
 from runner.environment.python import PLATFORM, find_python
-from runner.environment.requirements import Requirements, read_requirements
+from runner.environment.requirements import Requirements, addresses, read_requirements
 from runner.errors import PlanError
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def venv_recipe(spec: EnvironmentSpec, folder: Path, *, train_file: str) -> Reci
     requirements, built = horovod.take_out(requirements, python=minor)
     if built is not None:
         major = mpi.require_machine(needed_by="Horovod").version.split(".")[0]
-        built = horovod.for_machine(built, python=minor, system=PLATFORM, mpi=major)
+        built = horovod.for_machine(
+            built, python=minor, system=PLATFORM, mpi=major, addresses=addresses(requirements.lines)
+        )
     recipe = Recipe(
         kind="venv",
         platform=PLATFORM,
@@ -227,7 +229,11 @@ def _with_wheel(recipe: Recipe, base: Base) -> Recipe:
     text = dockerfile.generate_wheel(_ingredients(recipe, base.source), tensorflow=recipe.horovod.tensorflow)
     steps = dockerfile.without_caches(text).partition("USER root")[2]
     built = horovod.for_image(
-        recipe.horovod, system=recipe.platform, base=base.content or base.digest, dockerfile=steps
+        recipe.horovod,
+        system=recipe.platform,
+        base=base.content or base.digest,
+        dockerfile=steps,
+        addresses=addresses(recipe.pip),
     )
     return replace(recipe, horovod=built, wheel_dockerfile=text)
 

@@ -90,9 +90,9 @@ def test_horovod_beside_conda_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("other", "same"),
-    [("six", True), ("'-i https://example.com/simple'", True), ("numpy==1.26.4", True), (None, False)],
+    [("six", True), ("'-i https://example.com/simple'", False), ("numpy==1.26.4", True), (None, False)],
 )
-def test_the_wheel_depends_on_tensorflow_and_the_base_and_on_no_other_package(
+def test_the_wheel_depends_on_tensorflow_its_index_and_the_base_and_on_no_other_package(
     tmp_path: Path, other: str | None, same: bool
 ) -> None:
     first = planned_image(tmp_path, f"pip: [{PINNED}, horovod]")
@@ -108,6 +108,20 @@ def test_the_wheel_depends_on_tensorflow_and_the_base_and_on_no_other_package(
     assert first.horovod.wheel != moved.horovod.wheel
     assert first.key != second.key
     assert renamed.horovod == first.horovod
+
+
+@pytest.mark.parametrize("option", ["--index-url", "--extra-index-url", "--find-links"])
+def test_packages_of_two_addresses_are_two_wheels(tmp_path: Path, option: str) -> None:
+    from_one, from_other = (
+        f"pip: [{PINNED}, horovod, '{option} https://{host}.example/simple']" for host in ("one", "other")
+    )
+    for planned in (venv, planned_image):
+        keys = {
+            each.horovod.wheel
+            for each in (planned(tmp_path, from_one), planned(tmp_path, from_other))
+            if each.horovod is not None
+        }
+        assert len(keys) == 2
 
 
 def test_no_horovod_is_built_for_a_fork(tmp_path: Path) -> None:
