@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -10,13 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import StoreError
-from runner.host import gang_folder
-from runner.host.job import any_file
+from runner.errors import PushtrainError, StoreError
+from runner.host import gang_folder, nofollow
 from runner.host.launched import LaunchedRank
 from runner.host.output import Mask, OutputStream
 from runner.host.reports import Reports
-from runner.scan import is_within
+from runner.scan import is_within, scan
 from runner.store import open_store
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runner.host.job import Job
     from runner.host.ranks import Rank, Ranks
     from runner.launch import Process
+    from runner.scan import Found
 
 logger = logging.getLogger(__name__)
 
@@ -123,20 +124,25 @@ class Node:
     def write_stacks(self, ranks: Mapping[int, int | None]) -> None:
         """Write what each rank is doing to `stacks/rank-R.txt` in its logs, without secrets, to be kept with them.
 
-        Not through links: the logs are the training's to write in, and this process may be root.
+        Not through links: the logs are the training's to write in, and this process may be root. Raises nothing for
+        what cannot be written.
         """
-        logs = self.job.work / self.job.logs
-        folder = logs / "stacks"
-        if not is_within(logs, self.job.work):
-            return
-        folder.mkdir(exist_ok=True)
-        if not is_within(folder, self.job.work):
-            return
-        for rank, text in self.ranks.stacks(ranks).items():
-            file = folder / f"rank-{rank}.txt"
-            file.unlink(missing_ok=True)
-            with file.open("xb") as written:  # Fails where something was put there meanwhile.
-                written.write(self._mask(text.encode()))
+        try:
+            texts = self.ranks.stacks(ranks)
+            with nofollow.folder(self.job.logs, below=self.job.work) as logs:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir("stacks", dir_fd=logs)  # a Path knows no folder descriptors
+                with nofollow.folder("stacks", below=logs) as stacks:
+                    self._write_stacks(texts, stacks)
+        except (OSError, PushtrainError) as error:
+            logger.warning("stacks not kept: %s", error)
+
+    def _write_stacks(self, texts: Mapping[int, str], folder: int) -> None:
+        for rank, text in texts.items():
+            try:
+                nofollow.write_anew(f"rank-{rank}.txt", self._mask(text.encode()), within=folder)
+            except OSError as error:  # The others are wanted all the same.
+                logger.warning("the stacks of rank %d are not kept: %s", rank, error)
 
     def mirror_now(self) -> None:
         """Send outputs and metrics now. A store that does not answer is tried again by the next call."""
@@ -185,17 +191,17 @@ class Node:
         """Rank 0's checkpoints as they were last stored: where it alone saves them, all ranks go on from them.
 
         Beside the working folder, since that is the training's, which may have put links there. Where ranks save a
-        part each, this node's own parts are among them.
+        part each, this node's own parts are among them; what its links within the checkpoints lead to, as files.
         """
         from runner import manifest
 
         job = self.job
         if job.node_rank == 0 or not job.checkpoints or not job.chief_prefix:
             return
-        own = job.work / job.checkpoints
-        if is_within(own, job.work) and any_file(own):
-            shutil.copytree(own, job.brought / job.checkpoints, symlinks=True)
+        # The store's first: what is brought must find no name that leads elsewhere.
         manifest.restore(self._store, job.chief_prefix, job.brought, below=job.checkpoints)
+        for found in scan(job.work / job.checkpoints, within=job.work).files:
+            _copy(found, job.brought / job.checkpoints / found.name, within=job.work)
 
     def _keep(self) -> None:
         if self._keeper is not None:
@@ -240,6 +246,23 @@ class Node:
             data = encode(points)
             self._store.append(self.job.metrics_key, data, offset=self._metrics_offset)
             self._metrics_offset += len(data)
+
+
+def _copy(found: Found, target: Path, *, within: Path) -> None:
+    """Copy a file of the training's, unless the name is taken, or leads out of `within` by now."""
+    try:
+        file = nofollow.regular(found.path)
+    except OSError:
+        return
+    with os.fdopen(file, "rb") as source:
+        if not is_within(os.readlink(f"/proc/self/fd/{file}"), within):  # noqa: PTH115  # as the kernel says it
+            return
+        with contextlib.suppress(FileExistsError, NotADirectoryError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
+            if found.executable:
+                target.chmod(target.stat().st_mode | 0o111)
 
 
 def _give_away(work: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from runner.launch import Process
 
 OUTPUT_CHUNK_BYTES = 64 * 1024
+NOT_BEGUN = "it has not begun: its launcher has not started it\n"
 
 
 class LocalRank:
@@ -85,7 +87,7 @@ class LocalCommand:
         self._child = child
 
     def write(self, data: bytes) -> None:
-        """Give it input; nothing where it does not listen any more."""
+        """Give it input; nothing where it does not listen any more. Blocks until it has read most of it."""
         assert self._child.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             self._child.stdin.write(data)
@@ -195,8 +197,9 @@ class LocalRanks:
         return self._memory.kills()
 
     def stacks(self, ranks: Mapping[int, int | None]) -> dict[int, str]:
-        """The stacks of every rank's Python processes."""
-        return {rank: stacks.dump((pid or self._started[rank],)) for rank, pid in ranks.items()}
+        """The stacks of every rank's Python processes; a sentence for one that its launcher has not begun."""
+        pids = {rank: pid or self._started.get(rank) for rank, pid in ranks.items()}
+        return {rank: NOT_BEGUN if pid is None else stacks.dump((pid,)) for rank, pid in pids.items()}
 
     def close(self) -> None:
         """End what left its group: every process that carries this node's mark, or that came to us as an orphan."""
@@ -213,9 +216,16 @@ def _signal_group(pid: int, signum: int) -> None:
 
 
 def _open_mpi_folders(job: Job) -> dict[str, str]:
-    """Where Open MPI keeps sockets and shared memory: one folder, which goes with the node, however that ends."""
+    """Where Open MPI keeps sockets and shared memory: one folder, which goes with the node, however that ends.
+
+    Anybody may make it before us, where everybody may write. Raises EngineError where somebody did.
+    """
     folder = shared_memory(job.mark)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    seen = folder.lstat()
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) != 0o700:
+        raise EngineError(f"{folder} is not a folder of this user's alone", tip=f"remove it: rm -r {folder}")
     return {"OMPI_MCA_orte_tmpdir_base": str(folder), "OMPI_MCA_btl_vader_backing_directory": str(folder)}
 
 

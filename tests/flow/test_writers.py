@@ -36,3 +36,18 @@ def test_files_that_are_meant_to_be_shared_are_left_out() -> None:
 
 def test_a_path_is_read_once_and_an_unfinished_line_not_at_all() -> None:
     assert written(['"outputs/a \\u00e9"', '"outputs/a \\u00e9"', '"outputs/b', "3"]) == ("outputs/a é",)
+
+
+def test_a_path_that_cannot_be_printed_is_told_in_letters_that_can() -> None:
+    (sentence,) = shared_files({0: ["outputs/a\x1b[2J\n\udc80"], 1: ["outputs/a\x1b[2J\n\udc80"]})
+
+    assert "the same file: outputs/a\\x1b[2J\\n\\udc80; " in sentence
+
+
+def test_of_many_groups_the_first_are_told() -> None:
+    by_rank = {rank: [f"outputs/{rank}", f"outputs/{rank + 1}"] for rank in range(31)}
+
+    told = shared_files(by_rank)
+
+    assert len(told) == 21
+    assert told[-1] == "and 10 more groups of ranks wrote the same files"
