@@ -25,6 +25,8 @@ POLL_S = 0.1
 STACKS_WITHIN_S = 30.0
 # Daemons and launchers that do not end are ended by their host; after this nobody waits for them.
 REST_WITHIN_S = 10.0
+# A host that stores what its ranks wrote last may be busy; what a host that is ended had not stored is sealed later.
+ANSWERS_WITHIN_S = 120.0
 
 
 class Interrupts(Protocol):
@@ -69,8 +71,9 @@ class Gang:
         least_nodes: int | None = None,
         weights: Agreement | None = None,
         divergence: Literal["fail", "warn", "ignore"] = "ignore",
+        attempt: int | None = None,
     ) -> None:
-        self._channels, self._inbox = channels, inbox
+        self._channels, self._inbox, self._attempt = channels, inbox, attempt
         self._limits, self._interrupts = limits, interrupts
         self._processes = {process.rank: process for process in processes}
         self._switchboard = Switchboard(channels, names=names or {})
@@ -86,6 +89,8 @@ class Gang:
         self._left: dict[int, set[int]] = {node: set() for node in channels}
         self._rest: dict[int, set[int]] = {node: set() for node in channels}
         for process in processes:
+            if process.node_rank not in channels:
+                continue  # Its node was lost under an earlier supervisor.
             (self._left if process.awaited else self._rest)[process.node_rank].add(process.rank)
         self._failures: list[Failure] = []
         self._finish_by_s: float | None = None
@@ -98,6 +103,9 @@ class Gang:
         self._outcome: Outcome | None = None
         self._error: errors.PushtrainError | None = None
         self._stop_sent: str | None = None
+        self._gone_at_s: float | None = None
+        self._ends_by_s: float | None = None
+        self._heard_at_s: dict[int, float] = {}
         self._running_since_s: float | None = None
 
     @property
@@ -132,6 +140,7 @@ class Gang:
                 on_started()
             self._check_limits()
             self._check_interrupts()
+            self._check_answers()
             self._check_end()
         if self._error is not None:
             raise self._error
@@ -142,8 +151,11 @@ class Gang:
             node, event = self._inbox.get(timeout=timeout_s)
         except queue.Empty:
             return
+        if event.get("attempt") not in (None, self._attempt) and self._attempt is not None:
+            return  # Left over from an attempt before.
+        self._heard_at_s[node] = time.monotonic()
         if event["event"] in EVENTS:
-            self._switchboard.pass_on(node, event, again=not self._starting)
+            self._switchboard.pass_on(node, event, again=not self._starting and node not in self._adopted)
             return
         handler = getattr(self, f"_on_{event['event']}", None)
         if handler is not None:
@@ -196,8 +208,10 @@ class Gang:
         self._fetched.add(node)
         if not self._starting:
             return  # Told again to a supervisor that takes over: these ranks were started long ago.
-        if len(self._fetched) == len(self._channels) and self._outcome is None and self._error is None:
+        ready = len(self._fetched) == len(self._channels) and self._outcome is None and self._error is None
+        if ready and not self._going:
             self._going = True
+            self._gone_at_s = time.monotonic()
             for channel in self._channels.values():
                 channel.send("go")
 
@@ -260,6 +274,8 @@ class Gang:
         self._halt()
 
     def _on_lost(self, node: int, _: Event) -> None:
+        if self._channels[node].alive:
+            return  # That was the host of an attempt before.
         self._lost.add(node)
         if self._can_do_without(node):
             self._warnings.append(f"node {node} was lost; the others went on without it")
@@ -277,17 +293,35 @@ class Gang:
     # Ends
 
     def _check_limits(self) -> None:
-        if self._running_since_s is None or self._outcome is not None:
+        """Both limits count from the moment in which ranks were to start: a launcher may never start them."""
+        since_s = self._running_since_s or self._gone_at_s
+        if since_s is None or self._outcome is not None:
             return
         run_s, silence_s = self._limits.run_s, self._limits.silence_s
-        if run_s is not None and time.monotonic() - self._running_since_s > run_s:
+        if run_s is not None and time.monotonic() - since_s > run_s:
             self._fail(
                 Outcome(kind="timeout", code=75, cause=f"timeout.run: it ran for more than {run_s:g} s")
             )
         # A host whose ranks have ended is silent for no time.
-        silent_s = min((s for node, s in self._silent_s.items() if self._left[node]), default=0.0)
-        if silence_s is not None and silent_s > silence_s and self._have_stacks():
+        waited = [self._silent_s.get(node, 0.0) for node in self._there() if self._left[node]]
+        silent_s = min(waited, default=0.0)
+        if silence_s is None or silent_s <= silence_s:
+            self._stacks_by_s, self._stacks, self._said = None, set(), {}
+        elif self._have_stacks():
             self._fail(Outcome(kind="timeout", code=75, cause=self._silence(silent_s)))
+
+    def _check_answers(self) -> None:
+        """Give up hosts that were to end their ranks long ago and say nothing any more; their leash ends the ranks."""
+        now_s = time.monotonic()
+        if self._ends_by_s is None or now_s < self._ends_by_s + ANSWERS_WITHIN_S:
+            return
+        for node in [node for node in self._there() if self._left[node] or self._rest[node]]:
+            if now_s - self._heard_at_s.get(node, 0.0) > ANSWERS_WITHIN_S:
+                self._lost.add(node)
+                self._warnings.append(
+                    f"the host process of node {node} did not answer any more and was ended"
+                )
+                self._channels[node].kill()
 
     def _silence(self, silent_s: float) -> str:
         cause = f"timeout.silence: no output for {silent_s:.0f} s"
@@ -329,6 +363,7 @@ class Gang:
             self._stop(grace_s=self._limits.grace_s)
 
     def _stop(self, *, grace_s: float) -> None:
+        self._ends_by_s = time.monotonic() + grace_s
         self._tell("stop", grace_s=grace_s)
 
     def _tell(self, op: str, **fields: object) -> None:

@@ -31,14 +31,14 @@ class Hosts:
         self.channels: dict[int, Channel] = {}
         self.inbox: queue.Queue[tuple[int, Event]] = queue.Queue()
 
-    def adopt(self) -> bool:
-        """Take over the hosts that an earlier supervisor left; whether all of them are there."""
+    def adopt(self, *, least: int | None = None) -> bool:
+        """Take over the hosts that an earlier supervisor left; whether all, or the first and the `least`, are there."""
         for node in range(self._nodes):
             folder = scratch(self._home, self._id, node)
             channel = self._engine.adopt(node, self.inbox, scratch=folder)
             if channel is not None:
                 self.channels[node] = channel
-        return len(self.channels) == self._nodes
+        return 0 in self.channels and len(self.channels) >= (least or self._nodes)
 
     def open(self) -> None:
         """A line to every host. Hosts of an earlier attempt that still live are kept. Safe to repeat."""
@@ -67,7 +67,9 @@ class Hosts:
                 raise EngineError("a host does not answer", tip=f"pushtrain show {self._id}") from None
             if event["event"] == "ports":
                 found[node] = tuple(event["ports"])
-            elif event["event"] == "lost" and node in self.channels:
+            elif event["event"] == "error" and event.get("attempt") is None:
+                self._check(node, event)
+            elif event["event"] == "lost" and node in self.channels and not self.channels[node].alive:
                 raise EngineError(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")
         return found
 

@@ -115,7 +115,7 @@ class Record:
     def has_results(self) -> bool:
         """Whether ending the run now could lose something: it trained, and what it wrote is not sealed or published."""
         run = self.load()
-        return bool(run.attempts) and run.state in (State.RUNNING, State.COLLECTING, State.PUBLISHING)
+        return bool(run.attempts) and not run.state.ended
 
     def is_sealed(self) -> bool:
         """Whether all that the ranks wrote is in the store for good."""

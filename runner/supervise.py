@@ -54,8 +54,9 @@ class Supervision:
         self._engine = engines.load(engine, home=home, store=store)
         self._plan = plan.from_json(self._record.store.read(runs.key(run_id, "plan.json")))
         self._hosts = Hosts(self._engine, home=home, run_id=run_id, nodes=self._plan.gang.nodes)
-        self._secrets: dict[str, str] = {}
+        self._secrets: dict[str, str] | None = None
         self._turn: Turn | None = None
+        self._has_adopted = False
         self._waits_since_s: float | None = None
 
     def run(self) -> None:
@@ -79,14 +80,14 @@ class Supervision:
         self._clean()
 
     def _go_on(self) -> None:
-        cancelled = None
+        ended = None
         if self._record.state not in (State.COLLECTING, State.PUBLISHING):
             try:
                 self._train()
-            except Cancelled as error:
-                if not self._record.load().attempts:
+            except PushtrainError as error:
+                if error.retryable or not self._record.load().attempts:
                     raise
-                cancelled = error  # Between two attempts: what the earlier ones wrote is kept.
+                ended = error  # What the attempts wrote so far is kept.
         manifest = finish.seal(
             self._record,
             self._plan,
@@ -94,10 +95,10 @@ class Supervision:
             told=lambda here: self._told(here, None, (), attempt=max(2, self._record.load().attempt)),
             interrupts=self._watch,
         )
-        if cancelled is not None:
-            raise cancelled
+        if ended is not None:
+            raise ended
         causes.check(self._record.load().attempts[-1])
-        finish.publish(self._record, self._plan, manifest, home=self._home, secrets=self._secrets)
+        finish.publish(self._record, self._plan, manifest, home=self._home, secrets=self._secrets or {})
 
     def _begin(self) -> Run:
         asked, gang = self._plan.asked, self._plan.gang
@@ -130,10 +131,6 @@ class Supervision:
     def _train(self) -> None:
         """Attempt after attempt, until one ends for good; how it ended is in run.json then."""
         outcome = self._recorded() or self._follow_adopted()
-        if outcome is None:
-            with self._watch.breaking():
-                self._secrets = jobs.secrets_of(self._plan)
-                self._turn = self._join_group()
         while outcome is None or self._again(outcome):
             outcome = self._attempt()
             self._record.note_end(outcome, why=self._watch.why)
@@ -154,10 +151,12 @@ class Supervision:
         reservation = self._record.reservation()
         if reservation is not None:
             self._hosts.limit(len(reservation.slots))
-        if reservation is not None and self._hosts.adopt():
-            gang = self._gang(reservation)
+        number, least = self._record.load().attempt, self._least_nodes
+        if reservation is not None and self._hosts.adopt(least=least):
+            self._has_adopted = True
+            gang = self._gang(reservation, attempt=number)
             if gang.adopt():
-                self._record.say(f"attempt {self._record.load().attempt} still runs: following it")
+                self._record.say(f"attempt {number} still runs: following it")
                 outcome = gang.follow(lambda: None)
                 self._record.note_end(outcome, why=self._watch.why)
                 self._note_gang(gang)
@@ -167,6 +166,12 @@ class Supervision:
 
     def _attempt(self) -> Outcome:
         with self._watch.breaking():
+            if self._secrets is None:  # A supervisor that took over and followed did without until now.
+                self._secrets = jobs.secrets_of(self._plan)
+                self._turn = self._join_group()
+            if self._has_adopted and self._plan.gang.gpus_per_node:
+                self._hosts.close()  # They hold the lease, which this supervisor has to take anew.
+            self._has_adopted = False
             self._sweep()
             if not self._plan.gang.gpus_per_node and self._turn is None:
                 self._hosts.open()  # They start while the environment is looked for; with GPUs they hold the lease.
@@ -180,7 +185,7 @@ class Supervision:
         ranks = len(reservation.slots) * self._plan.gang.processes_per_node
         attempt = Attempt(number=number, started_at_s=time.time(), world_size=ranks)
         self._record.move(State.RUNNING, attempts=(*run.attempts, attempt), reason="")
-        gang = self._gang(reservation)
+        gang = self._gang(reservation, attempt=number)
         gang.start(self._jobs(reservation, prepared, attempt=number))
         try:
             outcome = gang.follow(lambda: self._record.say(f"attempt {number}: all ranks started"))
@@ -283,7 +288,12 @@ class Supervision:
         self._record.keep_reservation(reservation)
         return reservation
 
-    def _gang(self, reservation: Reservation) -> Gang:
+    @property
+    def _least_nodes(self) -> int | None:
+        """With how many nodes an elastic gang goes on; None where all are needed."""
+        return self._plan.distribution.min_nodes if self._plan.distribution.elastic else None
+
+    def _gang(self, reservation: Reservation, *, attempt: int) -> Gang:
         plan, hosts = self._plan, self._hosts
         return Gang(
             hosts.channels,
@@ -292,7 +302,8 @@ class Supervision:
             limits=plan.limits,
             interrupts=self._watch,
             names={name: node for node, name in enumerate(reservation.hostnames)},
-            least_nodes=plan.distribution.min_nodes if plan.distribution.elastic else None,
+            least_nodes=self._least_nodes,
+            attempt=attempt,
             weights=Agreement(world_size=len(reservation.slots) * plan.gang.processes_per_node),
             divergence=plan.distribution.divergence,
         )
@@ -319,7 +330,7 @@ class Supervision:
             home=self._home,
             venv=prepared.venv if prepared is not None else None,
             image=prepared.image if prepared is not None else None,
-            secrets=self._secrets,
+            secrets=self._secrets or {},
         )
 
     def _again(self, outcome: Outcome) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Event = dict[str, Any]
+# A host that answers at all does so at once.
+ADOPTED_WITHIN_S = 10.0
 
 
 class Channel:
@@ -35,19 +38,27 @@ class Channel:
     ) -> None:
         self.node_rank = node_rank
         self._inbox, self._writer, self._child = inbox, writer, child
+        self._ended = False
         self._thread = threading.Thread(target=self._read, args=(reader,), daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
         """Whether the host still holds its end of the line."""
-        return self._thread.is_alive()
+        return not self._ended
 
     def send(self, op: str, **fields: object) -> None:
         """Send a command; a host that is gone is told by its `lost` event, not here."""
         with contextlib.suppress(OSError, ValueError):
             self._writer.write(json.dumps({"op": op, **fields}) + "\n")
             self._writer.flush()
+
+    def kill(self) -> None:
+        """End a host that answers no more; its leash ends what it ran. One that was taken over loses its supervisor."""
+        if self._child is not None:
+            self._child.kill()
+        with contextlib.suppress(OSError, ValueError):
+            self._writer.close()
 
     def close(self, *, timeout_s: float = 60.0) -> None:
         """Say goodbye and wait for the host's end; a host that does not end is ended. Safe to repeat."""
@@ -66,6 +77,7 @@ class Channel:
         with contextlib.suppress(OSError, ValueError):
             for text in reader:
                 self._inbox.put((self.node_rank, json.loads(text)))
+        self._ended = True  # Before it is told: whoever hears it may ask.
         self._inbox.put((self.node_rank, {"event": "lost"}))
 
 
@@ -116,7 +128,8 @@ def adopt(node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Pat
     # One object for both ways would not bear a thread that reads while another writes.
     reader, writer = connection.makefile("r", encoding="utf-8"), connection.makefile("w", encoding="utf-8")
     connection.close()
-    first = reader.readline()
+    ready, _, _ = select.select([reader], [], [], ADOPTED_WITHIN_S)
+    first = reader.readline() if ready else ""
     if not first:
         reader.close()
         writer.close()

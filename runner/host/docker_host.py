@@ -64,10 +64,14 @@ def translated(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def gone_is_fine() -> Iterator[None]:
-    """For what is said to a container that may have ended already: that Docker refuses it then is no fault."""
-    import docker
+    """For what is said to a container that may have ended already: that Docker refuses it then is no fault.
 
-    with contextlib.suppress(docker.errors.APIError):
+    Nor that it does not answer in time: whoever says it says it again.
+    """
+    import docker
+    import requests
+
+    with contextlib.suppress(docker.errors.APIError, requests.RequestException):
         yield
 
 

@@ -92,16 +92,26 @@ class Line:
             reader = connection.makefile("r", encoding="utf-8")
             writer = connection.makefile("w", encoding="utf-8")
             connection.close()
-            with self._lock:
-                if self._writer is not None:
-                    reader.close()
+            if self._take_over(writer):
+                threading.Thread(target=self._read, args=(reader, writer), daemon=True).start()
+            else:
+                reader.close()
+                with contextlib.suppress(OSError):
                     writer.close()
-                    continue
-                self._writer = writer
+
+    def _take_over(self, writer: IO[str]) -> bool:
+        """Whether this supervisor is ours now: not where another is, nor where it went while it was told."""
+        with self._lock:
+            if self._writer is not None:
+                return False
+            try:
                 for event in self._history:
                     _write(writer, event)
                 _write(writer, {"event": "adopted"})
-            threading.Thread(target=self._read, args=(reader, writer), daemon=True).start()
+            except OSError:
+                return False
+            self._writer = writer
+            return True
 
 
 def _write(stream: IO[str], message: Message) -> None:

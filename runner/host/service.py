@@ -17,8 +17,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import EngineError, PushtrainError
 from runner.host import orphans
+from runner.host.faults import error_event, failure, told
 from runner.host.launched import LaunchedRank
 from runner.host.leash import LEASH_GRACE_S, Leash
 from runner.host.line import Line
@@ -26,9 +26,10 @@ from runner.host.node import Node
 from runner.host.ports import Ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from runner.errors import PushtrainError
     from runner.host.calls import Exchange
     from runner.host.job import Job
     from runner.host.ranks import Exit, Rank
@@ -47,7 +48,8 @@ class Service:
 
     def __init__(self, scratch: Path, *, lease_s: float) -> None:
         self._scratch, self._lease_s = scratch, lease_s
-        self._inbox: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._inbox: queue.Queue[tuple[str, int | None, Any]] = queue.Queue()
+        self._attempt: int | None = None
         self._node: Node | None = None
         self._ranks: dict[int, Rank] = {}
         self._kill_at_s: float | None = None
@@ -64,20 +66,24 @@ class Service:
         """Work until `bye`, or until the lease of a lost supervisor ran out. Returns the exit code."""
         orphans.adopt()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, lambda *_: self._inbox.put(("signal", None)))
+            signal.signal(signum, lambda *_: self._inbox.put(("signal", None, None)))
         self._line = Line(
             self._scratch,
             reader=sys.stdin,
             writer=sys.stdout,
-            on_command=lambda message: self._inbox.put(("command", message)),
-            on_lost=lambda: self._inbox.put(("lost", None)),
+            on_command=lambda message: self._inbox.put(("command", None, message)),
+            on_lost=lambda: self._inbox.put(("lost", None, None)),
         )
         self._line.tell({"event": "ready"})
         next_beat_s = time.monotonic()
         while not self._done:
             with contextlib.suppress(queue.Empty):
-                kind, body = self._inbox.get(timeout=FLUSH_S)
-                getattr(self, f"_on_{kind}")(body)
+                kind, attempt, body = self._inbox.get(timeout=FLUSH_S)
+                if attempt in (
+                    None,
+                    self._attempt,
+                ):  # What is left of an earlier attempt says nothing of this one.
+                    getattr(self, f"_on_{kind}")(body)
             self._flush()
             self._check_deadlines()
             if time.monotonic() >= next_beat_s:
@@ -87,6 +93,15 @@ class Service:
         return 0
 
     # Messages
+
+    def _posting(self, kind: str) -> Callable[[Any], None]:
+        """A function that puts a message of this attempt into the inbox, from any thread."""
+        attempt = self._attempt
+        return lambda body: self._inbox.put((kind, attempt, body))
+
+    def _tell(self, event: dict[str, Any], *, keep: bool = True) -> None:
+        """Tell an event of this attempt."""
+        self._line.tell({"attempt": self._attempt, **event}, keep=keep)
 
     def _on_command(self, message: dict[str, Any]) -> None:
         self._lease_ends_s = None
@@ -98,24 +113,21 @@ class Service:
             getattr(self, f"_do_{op}")(message)
 
     def _do_ports(self, message: dict[str, Any]) -> None:
-        self._line.tell({"event": "ports", "ports": self._ports.choose(message["count"])}, keep=False)
+        try:
+            self._tell({"event": "ports", "ports": self._ports.choose(message["count"])}, keep=False)
+        except OSError as error:
+            self._tell(error_event(failure(error)), keep=False)
 
     def _do_fetch(self, message: dict[str, Any]) -> None:
         from runner.host.job import Job
 
         self._fetch(Job.from_json(message["job"]))
 
-    def _do_go(self, _: dict[str, Any]) -> None:
-        self._go()
-
     def _do_stop(self, message: dict[str, Any]) -> None:
         self._stop(grace_s=message["grace_s"])
 
     def _do_kill(self, _: dict[str, Any]) -> None:
         self._stop(grace_s=0)
-
-    def _do_finish(self, message: dict[str, Any]) -> None:
-        self._finish(grace_s=message["grace_s"])
 
     def _do_stacks(self, _: dict[str, Any]) -> None:
         self._background(self._stacks)
@@ -141,20 +153,20 @@ class Service:
         assert self._node is not None
         if self._ranks[rank].process.kind == "launcher":
             self._abandon()
-        with _told("log not stored yet"):  # Kept in memory and sent when the store answers again.
+        with told("log not stored yet"):  # Kept in memory and sent when the store answers again.
             self._node.outputs[rank].flush(last=True)
-        with _told(f"rank {rank} left something"):  # The supervisor sweeps when the run ends.
+        with told(f"rank {rank} left something"):  # The supervisor sweeps when the run ends.
             self._ranks.pop(rank).close()
         lines = [*self._node.outputs[rank].last_lines]
         self._report()  # Before its end is told, which may be the last that anybody waits for.
         self._check_idle()
-        self._line.tell({"event": "exited", "rank": rank, "last_lines": lines, **event})
+        self._tell({"event": "exited", "rank": rank, "last_lines": lines, **event})
 
     def _on_begun(self, rank: int) -> None:
         """A launched rank runs."""
         self._to_begin.discard(rank)
         if not self._to_begin:
-            self._line.tell({"event": "started", "at_s": time.time()})
+            self._tell({"event": "started", "at_s": time.time()})
 
     def _on_idle(self, _: None) -> None:
         """What launchers of other nodes ran here has ended, and with it who would start ranks of this node."""
@@ -167,7 +179,7 @@ class Service:
             return
         assert self._node is not None
         self._kill_at_s = self._drop_launchers_at_s = None
-        with _told("ranks left something"):
+        with told("ranks left something"):
             self._node.close_ranks()
         self._node.mirror_now()
 
@@ -177,37 +189,39 @@ class Service:
         if error is None and any(process.kind != "direct" for process in job.processes):
             from runner.host.calls import Exchange
 
-            idle = functools.partial(self._inbox.put, ("idle", None))
+            post = self._posting("idle")
             calls = job.gang_folder / "calls"
-            self._exchange = Exchange(calls, self._node.ranks, tell=self._line.tell, on_idle=idle)
-        self._line.tell(_error_event(error) if error is not None else {"event": "fetched"})
+            self._exchange = Exchange(calls, self._node.ranks, tell=self._tell, on_idle=lambda: post(None))
+        self._tell(error_event(error) if error is not None else {"event": "fetched"})
 
     def _on_spoken(self, _: None) -> None:
         """A rank's first line: whoever follows waits for it, and every message is followed by a flush."""
 
     def _on_told(self, event: dict[str, Any]) -> None:
-        self._line.tell(event)
+        self._tell(event)
 
     # Work
 
-    def _go(self) -> None:
+    def _do_go(self, _: dict[str, Any]) -> None:
         assert self._node is not None
         launched = [process for process in self._node.job.processes if process.kind == "launched"]
         self._to_begin = {process.rank for process in launched}
-        self._node.ranks.kernel_kills()
         try:
+            self._node.ranks.kernel_kills()
             for process in launched:
-                begun = functools.partial(self._inbox.put, ("begun", process.rank))
+                begun = functools.partial(self._posting("begun"), process.rank)
                 self._hold(self._node.listen(process, on_begun=begun))
             for rank in self._node.start():
                 self._hold(rank)
-        except PushtrainError as failure:
-            self._node.close_ranks()
+        except Exception as error:  # noqa: BLE001  # told, and logged: this process must not end before its ranks
             self._stop(grace_s=0)
-            self._line.tell(_error_event(failure))
+            self._node.close_ranks()
+            self._tell(error_event(failure(error)))
             return
+        for stream in self._node.outputs.values():
+            stream.last_output_s = time.monotonic()  # Until now they had nothing to say.
         if not launched:
-            self._line.tell({"event": "started", "at_s": time.time()})
+            self._tell({"event": "started", "at_s": time.time()})
 
     def _disconnect(self) -> None:
         if self._exchange is not None:
@@ -216,39 +230,43 @@ class Service:
 
     def _hold(self, rank: Rank) -> None:
         self._ranks[rank.process.rank] = rank
-        threading.Thread(target=self._wait, args=(rank,), daemon=True).start()
+        threading.Thread(target=self._wait, args=(rank, self._posting("exited")), daemon=True).start()
 
     def _fetch(self, job: Job) -> None:
-        if self._node is not None:
+        """Make ready for an attempt: nothing of an earlier one is left or heard."""
+        before = self._node
+        if before is not None:
             self._disconnect()
-            self._node.close()
+            with told("an earlier attempt left something"):
+                before.close()
         self._line.forget()
-        self._stopping = False
-        spoken = functools.partial(self._inbox.put, ("spoken", None))
-        self._node = Node(job, on_first_line=spoken, before=self._node)
+        self._attempt, self._stopping = job.attempt, False
+        self._ranks, self._to_begin = {}, set()
+        self._kill_at_s = self._drop_launchers_at_s = None
+        post = self._posting("spoken")
+        self._node = node = Node(job, on_first_line=lambda: post(None), before=before)
         self._leash.hold(job.mark, in_docker=job.image is not None)
-        threading.Thread(target=self._prepare, daemon=True).start()
+        threading.Thread(target=self._prepare, args=(node, self._posting("prepared")), daemon=True).start()
 
-    def _prepare(self) -> None:
-        assert self._node is not None
+    def _prepare(self, node: Node, post: Callable[[Any], None]) -> None:
         try:
-            self._node.fetch()
+            node.fetch()
         except Exception as error:  # noqa: BLE001  # a thread's outermost: told, and logged
-            self._inbox.put(("prepared", _failure(error)))
+            post(failure(error))
         else:
-            self._inbox.put(("prepared", None))
+            post(None)
 
-    def _wait(self, rank: Rank) -> None:
+    def _wait(self, rank: Rank, post: Callable[[Any], None]) -> None:
         try:
             end = rank.wait()
         except Exception as caught:  # noqa: BLE001  # as above
-            error = _failure(caught)
+            error = failure(caught)
             body = {"code": error.exit_code, "signal": "", "cause": str(error)}
         else:
             body = {"code": end.code, "signal": end.signal, "cause": end.cause or self._killed_by(end)}
         # As it was when the rank ended: what is told to the others later is not why.
         body |= {"at_s": time.time(), "stopped": self._stopping}
-        self._inbox.put(("exited", (rank.process.rank, body)))
+        post((rank.process.rank, body))
 
     def _killed_by(self, end: Exit) -> str:
         if end.signal != "SIGKILL" or self._stopping or self._node is None:
@@ -264,12 +282,14 @@ class Service:
         lines = {rank: [*self._node.outputs[rank].last_lines] for rank in pids}
         return {"event": "stacks", "last_lines": lines}
 
-    def _background(self, work: Any) -> None:
+    def _background(self, work: Callable[[], dict[str, Any]]) -> None:
+        post = self._posting("told")
+
         def guarded() -> None:
             try:
-                self._inbox.put(("told", work()))
+                post(work())
             except Exception as error:  # noqa: BLE001  # as above
-                self._inbox.put(("told", _error_event(_failure(error))))
+                post(error_event(failure(error)))
 
         threading.Thread(target=guarded, daemon=True).start()
 
@@ -280,25 +300,36 @@ class Service:
         return {"event": "sealed", **self._node.seal()}
 
     def _stop(self, *, grace_s: float) -> None:
-        """Ask all ranks to end, or end them. A launcher is left to its ranks as long as any of them runs."""
-        self._stopping = True
-        signum = signal.SIGTERM if grace_s > 0 else signal.SIGKILL
-        has_begun = any(getattr(rank, "begun", False) for rank in self._ranks.values())
-        for rank in self._ranks.values():
-            if rank.process.kind != "launcher" or signum == signal.SIGKILL or not has_begun:
-                rank.signal(signum)
-        self._abandon(begun=signum == signal.SIGKILL)
-        if signum == signal.SIGKILL and self._exchange is not None:
-            self._exchange.kill()
+        """Ask all ranks to end, once, or end them. A launcher is left to its ranks as long as any of them runs."""
+        asked, self._stopping = self._stopping, True
+        if grace_s <= 0:
+            self._end_at_once()
+        elif not asked:
+            self._ask_to_end()
         if self._ranks:
             deadline_s = time.monotonic() + grace_s
             self._kill_at_s = min(deadline_s, self._kill_at_s or deadline_s)
 
-    def _finish(self, *, grace_s: float) -> None:
+    def _ask_to_end(self) -> None:
+        """SIGTERM, which a rank gets once: a second one would break off what it saves."""
+        has_begun = any(getattr(rank, "begun", False) for rank in self._ranks.values())
+        for rank in self._ranks.values():
+            if rank.process.kind != "launcher" or not has_begun:
+                rank.signal(signal.SIGTERM)
+        self._abandon(begun=False)
+
+    def _end_at_once(self) -> None:
+        for rank in self._ranks.values():
+            rank.signal(signal.SIGKILL)
+        self._abandon()
+        if self._exchange is not None:
+            self._exchange.kill()
+
+    def _do_finish(self, message: dict[str, Any]) -> None:
         """All ranks that the attempt waits for have ended, on every node: end the others and the launchers."""
         self._drop_launchers_at_s = time.monotonic() + LAUNCHER_GRACE_S
         if any(rank.process.daemon for rank in self._ranks.values()):
-            self._stop(grace_s=grace_s)
+            self._stop(grace_s=message["grace_s"])
 
     def _drop_launchers(self) -> None:
         self._drop_launchers_at_s = None
@@ -317,10 +348,12 @@ class Service:
 
     def _check_deadlines(self) -> None:
         now_s = time.monotonic()
+        if not self._line.lost:
+            self._lease_ends_s = None
         if self._drop_launchers_at_s is not None and now_s >= self._drop_launchers_at_s:
             self._drop_launchers()
         if self._kill_at_s is not None and now_s >= self._kill_at_s:
-            self._stop(grace_s=0)
+            self._end_at_once()
             self._kill_at_s = now_s + BEAT_S
         if self._lease_ends_s is not None and self._line.lost and now_s >= self._lease_ends_s:
             if not self._ranks:
@@ -334,14 +367,14 @@ class Service:
         if self._node is None:
             return
         for stream in self._node.outputs.values():
-            with _told("log not stored yet"):
+            with told("log not stored yet"):
                 stream.flush()
 
     def _beat(self) -> None:
         streams = self._node.outputs.values() if self._node is not None else ()
         latest_s = max((s.last_output_s for s in streams), default=time.monotonic())
         silent_s = time.monotonic() - latest_s if self._ranks else 0.0
-        self._line.tell({"event": "beat", "silent_s": silent_s}, keep=False)
+        self._tell({"event": "beat", "silent_s": silent_s}, keep=False)
         self._report()
 
     def _report(self) -> None:
@@ -349,10 +382,10 @@ class Service:
         if self._node is None:
             return
         for rank, line in self._node.reports.weights():
-            self._line.tell({"event": "weights", "rank": rank, "report": line}, keep=False)
+            self._tell({"event": "weights", "rank": rank, "report": line}, keep=False)
         shared = self._node.reports.shared()
         if shared is not None:
-            self._line.tell({"event": "shared", "sentences": shared})
+            self._tell({"event": "shared", "sentences": shared})
 
     def _close(self) -> None:
         self._line.close()
@@ -361,24 +394,3 @@ class Service:
         if self._node is not None:
             self._node.close()
         self._leash.drop()
-
-
-@contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
-    """A fault that must not end this process: its ranks would end with it."""
-    try:
-        yield
-    except PushtrainError as error:
-        logger.warning("%s: %s", what, error)
-
-
-def _failure(error: Exception) -> PushtrainError:
-    """What a thread of this process ended with, for the supervisor, which would wait for ever otherwise."""
-    if isinstance(error, PushtrainError):
-        return error
-    logger.error("a fault of Pushtrain's own", exc_info=error)
-    return EngineError(f"{type(error).__name__}: {error}", tip="a fault of Pushtrain's own: please report it")
-
-
-def _error_event(error: PushtrainError) -> dict[str, Any]:
-    return {"event": "error", "class": type(error).__name__, "message": str(error), "tip": error.tip}

@@ -75,6 +75,11 @@ class Host:
     answers: Mapping[str, tuple[Event, ...]]
     everybody: list[tuple[int, str]]
     sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    alive: bool = False
+    killed: bool = False
+
+    def kill(self) -> None:
+        self.killed = True
 
     def send(self, op: str, **fields: Any) -> None:
         self.sent.append((op, fields))
@@ -430,6 +435,30 @@ def test_a_gang_that_falls_silent_names_the_rank_that_raised_and_did_not_end() -
     outcome = stage(quiet, limits=limits).run()
     assert outcome.kind == "timeout"
     assert "rank 0 raised ValueError: boom and did not end" in outcome.cause
+
+
+def test_a_host_of_an_attempt_before_says_nothing_of_this_one() -> None:
+    here = stage({"fetch": (FETCHED,), "go": (started(),)})
+    channels = {0: cast(Channel, here.hosts[0])}
+    gang = Gang(
+        channels, here.inbox, processes=(process(0),), limits=NO_LIMITS, interrupts=here.wish, attempt=2
+    )
+    here.inbox.put((0, {**exited(0, 9), "attempt": 1}))
+    here.inbox.put((0, {**exited(0), "attempt": 2}))
+    gang.start(here.jobs)
+    assert gang.follow(lambda: None) == Outcome(kind="succeeded")
+
+
+def test_hosts_that_fetched_twice_are_told_to_go_once() -> None:
+    here = stage({"fetch": (FETCHED, FETCHED), "go": (started(), exited(0))})
+    here.run()
+    assert [op for _, op in here.heard].count("go") == 1
+
+
+def test_the_time_limit_counts_also_where_no_rank_ever_starts() -> None:
+    quiet = {"fetch": (FETCHED,), "stop": (exited(0, 137, stopped=True),)}
+    outcome = stage(quiet, limits=replace(NO_LIMITS, run_s=0.05)).run()
+    assert (outcome.kind, outcome.code) == ("timeout", 75)
 
 
 # Daemons and launchers
