@@ -11,6 +11,7 @@ import contextlib
 import os
 import queue
 import re
+import select
 import stat
 import threading
 from io import FileIO
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 64 * 1024
 COMMAND_LIMIT_BYTES = 1 << 20
+TOLD_LIMIT_BYTES = 64 * 1024
+WAITING_CHUNKS = 256  # of input that a command has not read yet
+BROKEN_OFF = -1
 REFUSED = 255  # as ssh has it
 _NAME = re.compile(r"call-[A-Za-z0-9]+")
 
@@ -39,46 +43,71 @@ class Caller:
     """
 
     def __init__(self, folder: Path, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         self._tell = tell
         self._answers: dict[str, queue.Queue[tuple[int, bytes]]] = {}
         # For both ways: it neither blocks until an agent comes, nor ends when one goes.
-        self._new = os.open(NEW_CALLS, os.O_RDWR | os.O_NOFOLLOW, dir_fd=self._folder)
+        self._new = _pipe(NEW_CALLS, self._folder, os.O_RDWR)
+        self._wake, self._lock, self._closed = os.eventfd(0), threading.Lock(), False
         threading.Thread(target=self._listen, daemon=True).start()
 
     def answer(self, call: str, stream: int, data: bytes) -> None:
         """Pass on what the called command printed: stream 1 or 2; 0 is its end, `data` the exit code in digits."""
-        if call in self._answers:
-            self._answers[call].put((stream, data))
+        if (answers := self._answers.get(call)) is not None:
+            answers.put((stream, data))
 
     def close(self) -> None:
-        """Listen no more. Safe to repeat."""
-        with contextlib.suppress(OSError):
-            os.write(self._new, b"\n")  # An empty name: the thread that listens ends.
+        """Listen no more, and break off the calls that still run. Safe to repeat."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.eventfd_write(self._wake, 1)
+        for answers in tuple(self._answers.values()):
+            answers.put((BROKEN_OFF, b""))
 
     def _listen(self) -> None:
+        poller = select.poll()
+        poller.register(self._new.fileno(), select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
         told = b""
         while True:
-            told += os.read(self._new, CHUNK_BYTES)
-            *names, told = told.split(b"\n")
+            ready = {fd for fd, _ in poller.poll()}
+            if self._wake in ready:
+                break
+            *names, told = (told + os.read(self._new.fileno(), CHUNK_BYTES)).split(b"\n")
+            told = told if len(told) <= TOLD_LIMIT_BYTES else b""
             for name in names:
-                if not name:
-                    os.close(self._new)
-                    return
-                with contextlib.suppress(
-                    OSError, UnicodeDecodeError
-                ):  # No call of an agent: nobody waits for it.
+                # No call of an agent: nobody waits for it.
+                with contextlib.suppress(OSError, UnicodeDecodeError):
                     self._begin(name.decode())
+        self._new.close()
+        os.close(self._wake)
+        os.close(self._folder)
 
     def _begin(self, call: str) -> None:
         if call in self._answers or not _NAME.fullmatch(call):
             return
-        place = os.open(call, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._folder)
-        node, command = _text_of("node", place), _text_of("command", place)
-        self._answers[call] = queue.Queue()
-        self._tell({"event": "call", "call": call, "node": node, "command": command})
-        threading.Thread(target=self._send_input, args=(call, place), daemon=True).start()
-        threading.Thread(target=self._pass_back, args=(call, place), daemon=True).start()
+        with contextlib.ExitStack() as opened:
+            place = os.open(call, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._folder)
+            opened.callback(os.close, place)
+            node, command = _text_of("node", place), _text_of("command", place)
+            with self._lock:
+                if self._closed:
+                    return
+                self._answers[call] = queue.Queue()
+            self._tell({"event": "call", "call": call, "node": node, "command": command})
+            threading.Thread(target=self._serve, args=(call, place), daemon=True).start()
+            opened.pop_all()  # It closes the place.
+
+    def _serve(self, call: str, place: int) -> None:
+        """Until both ways of the call have ended."""
+        there = threading.Thread(target=self._send_input, args=(call, place), daemon=True)
+        there.start()
+        try:
+            self._pass_back(call, place)
+        finally:
+            there.join()
+            os.close(place)
 
     def _send_input(self, call: str, place: int) -> None:
         with contextlib.suppress(OSError), _pipe("in", place, os.O_RDONLY) as pipe:
@@ -88,15 +117,19 @@ class Caller:
 
     def _pass_back(self, call: str, place: int) -> None:
         answers = self._answers[call]
+        code = None
         with contextlib.suppress(OSError):  # The agent is gone, and with it whoever wanted to know.
             with _pipe("out", place, os.O_WRONLY) as out, _pipe("err", place, os.O_WRONLY) as err:
-                while True:
+                while code is None:
                     stream, data = answers.get()
-                    if stream == 0:
-                        break
-                    (out if stream == 1 else err).write(data)
-            with _pipe("code", place, os.O_WRONLY) as code:
-                code.write(data + b"\n")
+                    if stream == BROKEN_OFF:
+                        code = str(REFUSED).encode()
+                    elif stream == 0:
+                        code = data
+                    else:
+                        (out if stream == 1 else err).write(data)
+            with _pipe("code", place, os.O_WRONLY) as end_of_call:
+                end_of_call.write(code + b"\n")
         del self._answers[call]
 
 
@@ -110,13 +143,14 @@ def _text_of(name: str, folder: int) -> str:
 
 
 def _pipe(name: str, folder: int, flags: int) -> FileIO:
-    """A pipe of a call; blocks until the agent has it open too. Raises OSError where it is none."""
+    """A pipe of a call; for one way it blocks until the agent has it open too. Raises OSError where it is none."""
     looked = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
     try:
         if not stat.S_ISFIFO(os.fstat(looked).st_mode):
             raise OSError(f"{name} is no pipe")
         # What was looked at is what is opened, whatever lies under the name by now.
-        return FileIO(os.open(f"/proc/self/fd/{looked}", flags), "rb" if flags == os.O_RDONLY else "wb")
+        mode = {os.O_RDONLY: "rb", os.O_WRONLY: "wb", os.O_RDWR: "r+b"}[flags]
+        return FileIO(os.open(f"/proc/self/fd/{looked}", flags), mode)
     finally:
         os.close(looked)
 
@@ -128,7 +162,7 @@ class Called:
         self, ranks: Ranks, tell: Callable[[dict[str, Any]], None], *, on_idle: Callable[[], None]
     ) -> None:
         self._ranks, self._tell, self._on_idle = ranks, tell, on_idle
-        self._commands: dict[str, Command] = {}
+        self._commands: dict[str, _Running] = {}
 
     @property
     def busy(self) -> bool:
@@ -143,32 +177,67 @@ class Called:
             self._tell(out(call, 2, f"{error}\n".encode()))
             self._tell(end(call, REFUSED))
             return
-        self._commands[call] = started
-        threading.Thread(target=self._follow, args=(call, started), daemon=True).start()
+        self._commands[call] = running = _Running(started)
+        threading.Thread(target=self._follow, args=(call, running), daemon=True).start()
 
     def write(self, call: str, data: str) -> None:
-        """Input for the command, in base64."""
-        if call in self._commands:
-            self._commands[call].write(base64.b64decode(data))
+        """Input for the command, in base64. A command that reads none of it for long is ended."""
+        if (running := self._commands.get(call)) is not None:
+            running.give(base64.b64decode(data))
 
     def close_stdin(self, call: str) -> None:
         """The end of its input."""
-        if call in self._commands:
-            self._commands[call].close_stdin()
+        if (running := self._commands.get(call)) is not None:
+            running.give(None)
 
     def kill(self) -> None:
         """End all of them."""
-        for command in tuple(self._commands.values()):
-            command.kill()
+        for running in tuple(self._commands.values()):
+            running.command.kill()
 
-    def _follow(self, call: str, command: Command) -> None:
-        for stream, data in command.read_streams():
+    def _follow(self, call: str, running: _Running) -> None:
+        for stream, data in running.command.read_streams():
             self._tell(out(call, stream, data))
-        code = command.wait()
+        code = running.command.wait()
         del self._commands[call]
+        running.end()
+        if running.is_broken_off:
+            self._tell(out(call, 2, b"pushtrain: the command did not read its input, so it was ended\n"))
+            code = REFUSED
         self._tell(end(call, code))
         if not self._commands:
             self._on_idle()
+
+
+class _Running:
+    """A command and its input, which a thread writes: one that does not read must not hold up the host's only loop."""
+
+    def __init__(self, command: Command) -> None:
+        self.command, self.is_broken_off = command, False
+        self._input: queue.Queue[bytes | None] = queue.Queue(WAITING_CHUNKS)
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def give(self, data: bytes | None) -> None:
+        """Input, None at its end. Where too much waits already, the command is ended."""
+        if self.is_broken_off:
+            return
+        try:
+            self._input.put_nowait(data)
+        except queue.Full:
+            self.is_broken_off = True
+            self.command.kill()
+
+    def end(self) -> None:
+        """Write no more: the command has ended."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._input.get_nowait()
+        self._input.put(None)
+
+    def _write(self) -> None:
+        while (data := self._input.get()) is not None:
+            self.command.write(data)
+        self.command.close_stdin()
 
 
 class Exchange:
