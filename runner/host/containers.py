@@ -173,6 +173,9 @@ class ContainerRanks:
                 self._kernel_kills = max(self._kernel_kills, _oom_kills(self._ask(_KERNEL_KILLS)))
         return self._kernel_kills
 
+    def look(self) -> None:
+        """Nothing to do: a container's counter is its node's alone."""
+
     def stacks(self, ranks: Mapping[int, int | None]) -> dict[int, str]:
         """What each rank is doing now, by py-spy: the ranks by the pid of a launched one, None of others."""
         settings = container_settings.of_all(self._job)

@@ -1,4 +1,4 @@
-"""This host's Docker, the only user of its SDK: connections, removal by label, a run's leftovers.
+"""This host's Docker: connections, removal by label, a run's leftovers.
 
 Containers carry the mark of the host process that made them, and the id of their run.
 """

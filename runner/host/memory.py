@@ -18,7 +18,7 @@ class MemoryWatch:
 
     def __init__(self, vmstat: Path = _MACHINE, group_files: tuple[Path, ...] | None = None) -> None:
         self._files = (vmstat, *(own_group_files() if group_files is None else group_files))
-        self._before = self._looked = self._counts()
+        self._before = self._looked = self._looked_before = self._counts()
 
     def kills(self) -> int:
         """How many processes the kernel ended for memory since: on the machine, or in this process's own group.
@@ -29,11 +29,11 @@ class MemoryWatch:
 
     def look(self) -> None:
         """Remember the counters for `kills_since_look`; a host that looks about once a second knows what was lately."""
-        self._looked = self._counts()
+        self._looked_before, self._looked = self._looked, self._counts()
 
     def kills_since_look(self) -> int:
-        """The same as `kills`, since `look` was called last, or since the watch was made."""
-        return self._since(self._looked)
+        """The same as `kills`, since the look before the last: one may come between a kill and the news of it."""
+        return self._since(self._looked_before)
 
     def _since(self, before: tuple[int, ...]) -> int:
         return max(now - then for now, then in zip(self._counts(), before, strict=True))

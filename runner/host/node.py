@@ -167,6 +167,11 @@ class Node:
             skipped = self._mirror.skipped
         return {"manifest": [asdict(file) for file in manifest.files], "skipped": skipped}
 
+    def look(self) -> None:
+        """Take note of what goes on, once a second."""
+        if self._ranks is not None:
+            self._ranks.look()
+
     def close_ranks(self) -> None:
         """Leave no process or container behind. Safe to repeat."""
         if self._ranks is not None:

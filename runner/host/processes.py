@@ -193,8 +193,12 @@ class LocalRanks:
         _signal_group(pid, signum)
 
     def kernel_kills(self) -> int:
-        """How many processes the kernel ended for memory on this machine since this was made."""
-        return self._memory.kills()
+        """How many processes the kernel ended for memory on this machine since `look`."""
+        return self._memory.kills_since_look()
+
+    def look(self) -> None:
+        """Remember what the kernel ended so far: what is not lately is not of this rank."""
+        self._memory.look()
 
     def stacks(self, ranks: Mapping[int, int | None]) -> dict[int, str]:
         """The stacks of every rank's Python processes; a sentence for one that its launcher has not begun."""

@@ -95,7 +95,10 @@ class Ranks(Protocol):
         """Signal a process group, by the id that this node's processes know it by. Safe when it ended already."""
 
     def kernel_kills(self) -> int:
-        """How many processes the kernel ended for memory so far, here or on the whole machine."""
+        """How many processes the kernel ended for memory: on the node so far, or on the whole machine since `look`."""
+
+    def look(self) -> None:
+        """What was until now is not why a rank ends from now on. Called about once a second."""
 
     def stacks(self, ranks: Mapping[int, int | None]) -> dict[int, str]:
         """What each rank is doing now, for people to read: the ranks by the pid of a launched one, None of others."""

@@ -207,7 +207,7 @@ class Service:
         launched = [process for process in self._node.job.processes if process.kind == "launched"]
         self._to_begin = {process.rank for process in launched}
         try:
-            self._node.ranks.kernel_kills()
+            self._node.look()
             for process in launched:
                 begun = functools.partial(self._posting("begun"), process.rank)
                 self._hold(self._node.listen(process, on_begun=begun))
@@ -376,6 +376,10 @@ class Service:
         silent_s = time.monotonic() - latest_s if self._ranks else 0.0
         self._tell({"event": "beat", "silent_s": silent_s}, keep=False)
         self._report()
+        if (
+            self._node is not None and self._inbox.empty()
+        ):  # Ends that wait to be heard may be by what was lately.
+            self._node.look()
 
     def _report(self) -> None:
         """Tell what the Python inside the ranks noticed."""
