@@ -277,7 +277,19 @@ def test_a_host_that_is_killed_loses_the_attempt_and_leaves_nothing(gang: Projec
 
 
 def test_launchers_have_a_log_of_their_own(gang: Project) -> None:
-    output = run(gang, "sys.exit(4)", code=4)
+    """mpirun tells of a rank that failed while another has not ended."""
+    output = run(
+        gang,
+        """
+        import signal
+        signal.signal(signal.SIGTERM, lambda *_: (time.sleep(2), sys.exit(0)))
+        if os.environ["PUSHTRAIN_RANK"] == "1":
+            time.sleep(0.5)
+            sys.exit(4)
+        time.sleep(60)
+        """,
+        code=4,
+    )
     assert "[launcher]" in output
-    assert "launcher" in gang.pushtrain("logs", gang.run.id).output
+    assert "aborted" in gang.pushtrain("logs", gang.run.id, "--rank", "4").output
     assert json.loads(gang.pushtrain("show", gang.run.id, "--json").output)["launchers"] == 1
