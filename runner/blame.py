@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 WINDOW_S = 5.0
 _ASKED_TO_END = ("SIGTERM", "SIGINT", "SIGHUP")
+_LOST_DAEMON = re.compile(r"Remote daemon:.* on node (\S+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,17 @@ def first(failures: Sequence[Failure], *, window_s: float = WINDOW_S) -> Failure
     earliest_s = min(failure.at_s for failure in apart)
     near = [failure for failure in apart if failure.at_s <= earliest_s + window_s]
     return min(near, key=lambda failure: (standing[id(failure)], failure.at_s, failure.rank))
+
+
+def lost_node(first: Failure, launchers_said: Sequence[str]) -> str | None:
+    """The node that mpirun lost, by name, where that is why `first` ended: it ends all ranks then.
+
+    Not where the first had a reason of its own: at the end of every gang mpirun may miss a daemon.
+    """
+    if first.kind == "rank" and first.cause != ORPHANED and first.signal not in _ASKED_TO_END:
+        return None
+    found = (_LOST_DAEMON.search(line) for line in launchers_said)
+    return next((match[1] for match in found if match), None)
 
 
 def stuck(last_lines: Mapping[int, Sequence[str]]) -> tuple[int, str] | None:

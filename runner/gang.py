@@ -93,6 +93,7 @@ class Gang:
                 continue  # Its node was lost under an earlier supervisor.
             (self._left if process.awaited else self._rest)[process.node_rank].add(process.rank)
         self._failures: list[Failure] = []
+        self._launchers_said: tuple[str, ...] = ()
         self._finish_by_s: float | None = None
         self._stacks_by_s: float | None = None
         self._stacks: set[int] = set()
@@ -185,6 +186,9 @@ class Gang:
         if self._outcome is None or self._outcome.kind != "failed" or not self._failures:
             return self._outcome
         first = blame.first(self._failures)
+        if lost := blame.lost_node(first, self._launchers_said):
+            cause = f"mpirun lost {lost}: its daemon or its container was ended from outside"
+            return Outcome(kind="lost", code=errors.EngineError.exit_code, cause=cause)
         process = self._processes.get(first.rank)
         return Outcome(
             kind="failed",
@@ -228,9 +232,11 @@ class Gang:
         rank = event["rank"]
         self._left[node].discard(rank)
         self._rest[node].discard(rank)
+        kind = self._processes[rank].kind if rank in self._processes else "direct"
+        if kind == "launcher":
+            self._launchers_said += tuple(event["last_lines"])
         if event["code"] == 0 or self._finish_by_s is not None:
             return
-        kind = self._processes[rank].kind if rank in self._processes else "direct"
         failure = Failure(
             rank=rank,
             kind="launcher" if kind == "launcher" else "rank",
@@ -278,7 +284,7 @@ class Gang:
             return  # That was the host of an attempt before.
         self._lost.add(node)
         if self._can_do_without(node):
-            self._warnings.append(f"node {node} was lost; the others went on without it")
+            self._warnings.append(f"node {node} was lost; its ranks are missing from then on")
             return
         self._fail(
             Outcome(

@@ -68,5 +68,12 @@ def _sentence(ranks: tuple[int, ...], paths: list[str]) -> str:
     files = ", ".join(map(_cut, named)) + (f" and {more} more" if more else "")
     return (
         f"{ranks_named(ranks)} wrote the same {'file' if len(paths) == 1 else 'files'}: {files}; "
-        "write on rank 0 alone, put the rank's number into the name, or set `outputs.per_rank: true`"
+        f"write on rank 0 alone, {_cure(paths)}"
     )
+
+
+def _cure(paths: list[str]) -> str:
+    """Folders of their own are for outputs: logs are one folder, from which metrics are read."""
+    if all(path.startswith("outputs/") for path in paths):
+        return "put the rank's number into the name, or set `outputs.per_rank: true`"
+    return "or put the rank's number into the name"

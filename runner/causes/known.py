@@ -168,6 +168,11 @@ ORIGINS = (
     ),
     # mpirun
     _known(
+        r"mpirun has exited due to process rank (\d+)",
+        "rank {} ended without MPI_Finalize while the others went on",
+        "let every rank reach the end of the program, or call MPI_Abort",
+    ),
+    _known(
         r"There are not enough slots available",
         "mpirun was asked for more ranks than there are slots",
         "mpirun in `run` of train.yml needs no -np and no --host: ask by `distribution.processes_per_node`",
@@ -291,4 +296,5 @@ FURTHER = (
     (KERNEL, _MEMORY),
     (OUTSIDE, _BY_WHOM),
     ("ended from outside", _BY_WHOM),
+    ("there is no program torchrun", "add torch to `environment.pip` of train.yml"),
 )

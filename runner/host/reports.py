@@ -27,8 +27,8 @@ class Reports:
 
     def __init__(self, job: Job) -> None:
         self._gang = job.gang_folder
-        # With a folder for each rank, equal names are not equal files.
-        self._looks_at_files = job.is_gang and not job.per_rank
+        # With a folder for each rank, equal names in it are not equal files; logs are one folder all the same.
+        self._own_outputs = job.per_rank
         self._ranks = [p.rank for p in job.processes if job.is_gang and p.kind != "launcher"]
         self._offsets: dict[tuple[int, str], int] = {}
         self._written: dict[int, dict[str, None]] = {rank: {} for rank in self._ranks}
@@ -42,12 +42,13 @@ class Reports:
 
     def shared(self) -> tuple[str, ...] | None:
         """A sentence for each group of ranks that wrote the same files so far; None where nothing is new."""
-        if not self._looks_at_files:
-            return None
         news = self._new(WRITTEN, [rank for rank in self._ranks if not self._is_full(rank)])
         for rank, lines in news.items():
             room = MOST_FILES - len(self._written[rank])
-            self._written[rank] |= dict.fromkeys(written(lines)[:room])
+            paths = [
+                path for path in written(lines) if not (self._own_outputs and path.startswith("outputs/"))
+            ]
+            self._written[rank] |= dict.fromkeys(paths[:room])
         if not any(news.values()):
             return None
         before, self._shared = self._shared, shared_files(self._written)

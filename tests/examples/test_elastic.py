@@ -90,4 +90,4 @@ def test_the_others_go_on_without_a_node_that_is_lost(tmp_path: Path, home: Path
     assert run["state"] == "succeeded", json.dumps(run, indent=1) + log()
     assert log().count("done by 2") == 2
     assert len(re.findall("world 2 from step [1-9]", log())) >= 2
-    assert "node 2 was lost; the others went on without it" in run["warnings"]
+    assert "node 2 was lost; its ranks are missing from then on" in run["warnings"]

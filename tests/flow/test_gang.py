@@ -537,7 +537,7 @@ def test_an_elastic_gang_goes_on_without_a_node_but_not_without_its_first() -> N
 
     outcomes: list[str] = []
     without_node_1 = follow(1)
-    assert without_node_1.warnings == ("node 1 was lost; the others went on without it",)
+    assert without_node_1.warnings == ("node 1 was lost; its ranks are missing from then on",)
     assert without_node_1.nodes_left == 1
     assert follow(0).warnings == ()
     assert outcomes == ["succeeded", "lost"]

@@ -310,7 +310,7 @@ def elastic() -> RunFacts:
         State.RUNNING,
         attempts=(attempt("", world_size=3),),
         world_size=4,
-        warnings=("node 3 was lost; the others went on without it",),
+        warnings=("node 3 was lost; its ranks are missing from then on",),
     )
     gang = Gang(nodes=4, min_nodes=2)
     distribution = Distribution(type="torch", min_nodes=2, elastic=True)
