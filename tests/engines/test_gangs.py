@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.host.leash import marked_processes
 from tests.engines.project import Project, wait_for
 
 pytestmark = [pytest.mark.slow]
@@ -293,3 +296,30 @@ def test_launchers_have_a_log_of_their_own(gang: Project) -> None:
     assert "[launcher]" in output
     assert "aborted" in gang.pushtrain("logs", gang.run.id, "--rank", "4").output
     assert json.loads(gang.pushtrain("show", gang.run.id, "--json").output)["launchers"] == 1
+
+
+def test_a_node_that_mpirun_loses_is_a_lost_node_which_a_retry_replaces(gang: Project) -> None:
+    gang.write(
+        "print('here', flush=True)\nif os.environ['PUSHTRAIN_ATTEMPT'] == '1': hold()",
+        **{**MPI, "retry": {"max": 1}},
+    )
+    command = gang.start("run")
+    until_all_print(gang, "here")
+    if gang.engine == "docker":
+        name = f"pushtrain-{gang.run.id}-a1-n1"
+        subprocess.run(["docker", "kill", name], check=True, capture_output=True)
+    else:
+        os.kill(_daemon_of(gang.run.id, node=1), signal.SIGKILL)
+    finished = command.finish(within_s=200)
+    assert finished.code == 0, finished.output + gang.told()
+    first, second = gang.run.attempts
+    assert (first.outcome, second.outcome) == ("lost", "succeeded")
+    assert "mpirun lost node-1" in first.cause
+
+
+def _daemon_of(run_id: str, *, node: int) -> int:
+    """The process of Open MPI's daemon on a node."""
+    for pid in marked_processes(f"{run_id}:{node}:"):
+        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"orted"):
+            return pid
+    raise AssertionError("no daemon")

@@ -18,6 +18,11 @@ def test_a_file_of_two_ranks_is_named_with_what_to_do() -> None:
     )
 
 
+def test_for_logs_a_folder_for_each_rank_is_no_cure() -> None:
+    (sentence,) = shared_files({0: ["logs/metrics.jsonl"], 1: ["logs/metrics.jsonl"]})
+    assert sentence.endswith("write on rank 0 alone, or put the rank's number into the name")
+
+
 def test_many_files_of_the_same_ranks_are_one_sentence() -> None:
     files = [f"outputs/{name}" for name in "abcde"]
 
