@@ -13,10 +13,12 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h, see prctl(2)
 WITHIN_S = 5.0
 
 _own: set[int] = set()
+_adopts: list[bool] = []
 
 
 def adopt() -> None:
     """From now on orphaned descendants become children of this process. Safe to repeat."""
+    _adopts.append(True)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -28,10 +30,11 @@ def spare(pid: int) -> None:
 def end() -> None:
     """Kill every child but the spared ones, and what comes to us by that, until none is left.
 
-    To be called when no rank runs any more. Gives up after some seconds on what the kernel does not let go.
+    To be called when no rank runs any more. Does nothing in a process that adopts none: its children are its own. Gives
+    up after some seconds on what the kernel does not let go.
     """
     deadline_s = time.monotonic() + WITHIN_S
-    while (left := _children() - _own) and time.monotonic() < deadline_s:
+    while _adopts and (left := _children() - _own) and time.monotonic() < deadline_s:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -40,9 +40,8 @@ def test_the_downloaded_model_answers_as_the_trained_one_did(tmp_path: Path, hom
         "s = m.signatures['serving_default']; n = list(s.structured_input_signature[1])[0];"
         "y = list(s(**{n: x}).values())[0].numpy().argmax(1); print((y == d.target).mean())"
     )
-    venv = next(
-        path for path in (home / "envs").iterdir() if list(path.glob("lib/*/site-packages/tensorflow"))
-    )
+    key = shown(home)["environment"].removeprefix("venv ")
+    (venv,) = (path for path in (home / "envs").iterdir() if path.name.startswith(key) and path.is_dir())
 
     scored = subprocess.run(
         [venv / "bin" / "python", "-c", score, tmp_path / "model"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -92,8 +93,14 @@ def _by_hand(python: Path, script: Path, env: Mapping[str, str]) -> str:
         for rank in range(2)
     ]
     outputs = [rank.communicate()[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(outputs)
+    assert all(map(_ended_well, ranks, outputs)), "\n".join(outputs)
     return "\n".join(outputs)
+
+
+def _ended_well(rank: subprocess.Popen[str], output: str) -> bool:
+    """torch 2.13 sometimes aborts when Python is long over, because a thread of Gloo still holds tensors."""
+    aborted = rank.returncode == -signal.SIGABRT and "terminate called without an active exception" in output
+    return rank.returncode == 0 or aborted
 
 
 def _by_mpirun(python: Path, script: Path, env: Mapping[str, str]) -> str:
