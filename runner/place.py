@@ -25,6 +25,7 @@ class Gang:
     gpu_model: str | None = None
     cpus: float | None = None
     memory_bytes: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,9 @@ class Slot:
 
     `address` is where the other nodes reach it, `cpus` how many the host has, for all nodes on it together. `ports` are
     free on every address of the node, as many as its processes and one more; empty until the hosts were asked.
+    `home` is where the host keeps its things, empty where that is as on the supervisor's. `interface` is the network
+    interface that has the address and `network` its network, such as 10.7.0.0/16; both empty where the reservation's
+    interface is it.
     """
 
     node_rank: int
@@ -52,6 +56,9 @@ class Slot:
     gpus: tuple[str, ...] = ()
     cpus: float = 0.0
     ports: tuple[int, ...] = ()
+    home: str = ""
+    interface: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

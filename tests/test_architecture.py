@@ -21,11 +21,13 @@ ORDER = (
     # what it is trained on and with
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
-    "lock", "runs", "parameters", "remarks", "plan", "agreement", "writers", "host", "engines", "jobs", "causes",
+    "lock", "runs", "parameters", "remarks", "plan", "agreement", "writers", "host", "slurm", "engines", "jobs", "causes",
     "blame", "switchboard", "gang", "hosts", "record", "turns", "collect", "release", "finish", "preparation",
     "interrupts", "removal", "trust", "checkout", "supervise",
     # who looks at it
-    "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer", "commands", "cli",
+    "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer",
+    # the fleet
+    "fleet", "agent", "providers", "watcher", "commands", "cli",
 )  # fmt: skip
 
 # Loaded by name, so that only those who use them import what they need.

@@ -1,0 +1,9 @@
+"""Slurm as Pushtrain uses it: its commands, its queue, its nodes. Nothing here knows of runs."""
+
+from __future__ import annotations
+
+from runner.slurm.client import Slurm, find
+from runner.slurm.nodes import Node, nodes
+from runner.slurm.queue import Job, jobs
+
+__all__ = ["Job", "Node", "Slurm", "find", "jobs", "nodes"]

@@ -1,0 +1,110 @@
+"""squeue -> the jobs of the cluster."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner.slurm.client import Slurm
+
+# Fields of `squeue -O`, each with room for whatever it may hold; a separator would be found in no name of ours.
+_FIELDS = (
+    "JobID", "Name", "StateCompact", "Reason", "Priority", "Partition", "UserName", "NumNodes", "NodeList",
+    "tres-per-node", "SubmitTime", "StartTime", "TimeLimit", "RestartCnt", "Comment", "Feature", "ReqNodes",
+    "SchedNodes",
+)  # fmt: skip
+_ROOM = 256
+_STATES = {"PD": "PENDING", "R": "RUNNING", "CG": "COMPLETING", "CF": "CONFIGURING", "S": "SUSPENDED"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job that is waiting or running. `name` is the run's id where it is a run; times are seconds since 1970 (UTC).
+
+    `starts_at_s` is when it started, of one that waits Slurm's own estimate, None while it has none. `gpus_per_node`
+    counts GPUs of any type. `hosts` is Slurm's list, such as `gpu[1-3]`, of one that waits empty.
+    """
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    priority: int
+    partition: str
+    user: str
+    nodes: int
+    hosts: str
+    gpus_per_node: int
+    submitted_at_s: float
+    starts_at_s: float | None
+    restarts: int
+    comment: str
+    features: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has no hosts yet."""
+        return self.state == "PENDING"
+
+    @property
+    def held(self) -> bool:
+        """Whether Slurm itself starts it never, until somebody releases it."""
+        return self.waits and self.priority == 0
+
+
+def jobs(slurm: Slurm, *, name: str | None = None, start: bool = True) -> tuple[Job, ...]:
+    """All jobs in the queue that wait or run, or those of a name; one that is waited for first stands first.
+
+    `start` asks for the estimates of starts as well. Raises EngineError.
+    """
+    chosen = ("--name", name) if name is not None else ()
+    wide = ",".join(f"{field}:{_ROOM}" for field in _FIELDS)
+    text = slurm.run("squeue", "--noheader", "--all", "--sort=S,-p,i", *chosen, "-O", wide)
+    return tuple(_job(line) for line in text.splitlines() if line.strip())
+
+
+def _job(line: str) -> Job:
+    values = dict(
+        zip(_FIELDS, (line[at : at + _ROOM].strip() for at in range(0, len(line), _ROOM)), strict=False)
+    )
+    return Job(
+        id=values["JobID"],
+        name=values["Name"],
+        state=_STATES.get(values["StateCompact"], values["StateCompact"]),
+        reason=values["Reason"],
+        priority=int(values["Priority"] or 0),
+        partition=values["Partition"],
+        user=values["UserName"],
+        nodes=int(values["NumNodes"].partition("-")[0] or 1),
+        hosts=values["NodeList"],
+        gpus_per_node=gpus(values["tres-per-node"]),
+        submitted_at_s=_seconds(values["SubmitTime"]) or 0.0,
+        starts_at_s=_seconds(values["StartTime"]),
+        restarts=int(values["RestartCnt"] or 0),
+        comment=_or_empty(values.get("Comment", "")),
+        features=_or_empty(values.get("Feature", "")),
+    )
+
+
+def gpus(text: str) -> int:
+    """How many GPUs `gres:gpu:h100:8` or `gpu:2` means; 0 for none."""
+    found = 0
+    for entry in text.split(","):
+        words = entry.partition("(")[0].removeprefix("gres:").replace("=", ":").split(":")
+        if words[0] == "gpu":
+            found += int(words[-1]) if words[-1].isdigit() else 1
+    return found
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        return None  # N/A
+
+
+def _or_empty(text: str) -> str:
+    return "" if text in ("(null)", "N/A") else text
