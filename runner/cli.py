@@ -20,10 +20,11 @@ first steps:
   pushtrain runs                     what ran; then: show, logs, outputs, compare
 
 environment: PUSHTRAIN_HOME (this machine's state), PUSHTRAIN_STORE (a folder or s3://bucket/prefix),
-PUSHTRAIN_ENGINE (local or docker), PUSHTRAIN_REGISTRY (where images are pushed and looked up)
+PUSHTRAIN_ENGINE (local, docker or slurm), PUSHTRAIN_REGISTRY (where images are pushed and looked up)
 """
 
 _STORE = "a folder, s3://bucket/prefix?endpoint=URL, or for models also github://OWNER/REPO"
+_ENGINE = "local (a cached venv), docker (an image) or slurm (the hosts of a fleet)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,7 +92,7 @@ def _training(commands: Commands) -> None:  # type: ignore[valid-type]  # as abo
             made.add_argument(
                 "-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="set an input"
             )
-            made.add_argument("--engine", help="local (a cached venv) or docker (an image)")
+            made.add_argument("--engine", help=_ENGINE)
         if name == "plan":
             made.add_argument("--json", action="store_true", help="print the whole plan as JSON")
         if name == "run":
@@ -194,7 +195,7 @@ def _github(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
     ):
         made = _command(below, name, f"github:{name}", summary)
         made.add_argument("-f", "--file", help="the path of train.yml in the repository (default: train.yml)")
-        made.add_argument("--engine", help="local (a cached venv) or docker (an image)")
+        made.add_argument("--engine", help=_ENGINE)
 
 
 def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as above

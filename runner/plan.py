@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool
 DEFAULT_SHM_BYTES = 1 << 30
+# Engines with many hosts and a queue of their own: they know labels and priorities.
+FLEETS = ("slurm",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,7 @@ class Plan:
     `hash` covers what the result depends on (source tree, command, inputs, environment, data, gang, metrics and
     release), not who asked, on which engine's machine, or for how long it may run. An `isolated` run is a fork's: it
     shares nothing with others. Runs of one `group` go one after the other; `supersede` cancels the older ones.
+    `priority` is 0 to 100; where the engine has a queue, higher goes first.
     """
 
     name: str
@@ -162,6 +165,7 @@ class Plan:
     isolated: bool = False
     group: str | None = None
     supersede: bool = False
+    priority: int = 50
     artifacts: ArtifactLimits = ArtifactLimits(size_bytes=100 << 20, count=200)
     hash: str = ""
 
@@ -177,6 +181,7 @@ _NOT_HASHED = (
     "secrets",
     "group",
     "supersede",
+    "priority",
     "artifacts",
 )
 
@@ -194,7 +199,7 @@ def decide(
     """The plan. Pure. `asked` None is a run by hand. Raises PlanError for what cannot be done as asked."""
     values = parameters(spec, overrides)
     asked = asked or by_hand(source)
-    _check_distribution(spec)
+    _check_labels(spec, engine)
     release, notes = _release(spec, asked.branch)
     plan = Plan(
         name=spec.name,
@@ -226,11 +231,12 @@ def decide(
         retries=Retries(max=spec.retry.max, exit_codes=spec.retry.exit_codes, on=spec.retry.on),
         release=release,
         reuse=spec.policy.reuse,
-        notes=(*notes, *remarks.unused(spec, by_hand=asked.trigger == "local"), *remarks.exposed(spec)),
+        notes=(*notes, *_remarks(spec, asked, engine)),
         artifacts=ArtifactLimits(size_bytes=spec.outputs.artifact_bytes, count=spec.outputs.artifact_count),
         isolated=asked.fork,
         group=_group(spec, source, asked, overrides=overrides),
         supersede=spec.concurrency is not None and spec.concurrency.cancel_in_progress,
+        priority=spec.policy.priority,
     )
     return replace(plan, hash=_hash(plan))
 
@@ -274,6 +280,7 @@ def _gang(spec: Spec) -> Gang:
         gpu_model=gpu.model if gpu is not None else None,
         cpus=resources.cpu,
         memory_bytes=resources.memory_bytes,
+        labels=tuple(sorted(resources.labels.items())),
     )
 
 
@@ -295,12 +302,19 @@ def _is_elastic(spec: Spec) -> bool:
     return spec.distribution.type == "torch" and nodes.min < nodes.max
 
 
-def _check_distribution(spec: Spec) -> None:
-    if spec.resources.labels:
+def _check_labels(spec: Spec, engine: str) -> None:
+    if spec.resources.labels and engine not in FLEETS:
+        named = ", ".join(f"{name}: {value}" for name, value in sorted(spec.resources.labels.items()))
         raise PlanError(
-            "resources.labels choose among registered runners, which needs the engine slurm; this version has none",
-            tip="take labels out to run on this machine",
+            f"resources.labels ({named}) choose among the hosts of a fleet, and the engine {engine} has one host, "
+            "which carries none",
+            tip="--engine slurm, or take labels out to run on this machine",
         )
+
+
+def _remarks(spec: Spec, asked: Asked, engine: str) -> tuple[str, ...]:
+    fleet = engine in FLEETS
+    return (*remarks.unused(spec, by_hand=asked.trigger == "local", fleet=fleet), *remarks.exposed(spec))
 
 
 def _gate(spec: Spec) -> Gate:
@@ -370,6 +384,8 @@ def from_json(text: str | bytes) -> Plan:
 
 def _hash(plan: Plan) -> str:
     decided = {name: value for name, value in asdict(plan).items() if name not in _NOT_HASHED}
+    # Labels choose where it is trained, not what.
+    decided["gang"] = {name: value for name, value in decided["gang"].items() if name != "labels"}
     # Equal data is equal wherever it lies, and an environment is what its key says.
     decided["datasets"] = [(d.name, d.digest) for d in plan.datasets]
     decided["environment"] = plan.environment.key

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from runner.spec import Spec
 
 
-def unused(spec: Spec, *, by_hand: bool) -> tuple[str, ...]:
-    """What train.yml asks for and this run on one machine has no use for."""
+def unused(spec: Spec, *, by_hand: bool, fleet: bool) -> tuple[str, ...]:
+    """What train.yml asks for and this run has no use for; a `fleet` has a queue of its own."""
     notes = []
     if spec.concurrency is not None and by_hand:
         notes.append("concurrency: has no effect on a run by hand")
@@ -19,7 +19,7 @@ def unused(spec: Spec, *, by_hand: bool) -> tuple[str, ...]:
         notes.append(
             f"resources.nodes: all {spec.resources.nodes.max} are taken; a range is for `distribution: torch`"
         )
-    if spec.policy.priority != type(spec.policy)().priority:
+    if not fleet and spec.policy.priority != type(spec.policy)().priority:
         notes.append("policy.priority: has no effect on one machine; it is for the engine slurm")
     return tuple(notes)
 

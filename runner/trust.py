@@ -1,7 +1,7 @@
 """A branch's Spec + the base branch's Spec -> the Spec that runs, and what was not taken from the branch: pure.
 
 A pull request decides what is trained. The base branch decides who may train, with which secrets, within which limits,
-and what is released; for a fork also on which data, on which image and behind which bar.
+on which hosts of a fleet, and what is released; for a fork also on which data, on which image and behind which bar.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _OFFICIAL = re.compile(r"python:[A-Za-z0-9_.-]+")
 def apply(spec: Spec, base: Spec, *, fork: bool) -> tuple[Spec, tuple[str, ...]]:
     """The spec to run for a commit that says `spec`, where the base branch says `base`; and notes for people.
 
-    `on`, `secrets`, `policy`, `release`, `concurrency` and `environment.build_secrets` are the base branch's. A fork
-    has no secrets and no release, and `metrics`, `timeout` and `retry` are the base branch's too; references to
-    secrets that it does not get are empty. Raises Refused with everything that a fork may not ask for, PlanError
-    where both files do not go together.
+    `on`, `secrets`, `policy`, `release`, `concurrency`, `environment.build_secrets` and `resources.labels` are the base
+    branch's. A fork has no secrets and no release, and `metrics`, `timeout` and `retry` are the base branch's too;
+    references to secrets that it does not get are empty. Raises Refused with everything that a fork may not ask for,
+    PlanError where both files do not go together.
     """
     _check_group(spec, base)
     if fork:
@@ -43,6 +43,7 @@ def apply(spec: Spec, base: Spec, *, fork: bool) -> tuple[Spec, tuple[str, ...]]
     if fork:
         changes |= {name: getattr(base, name) for name in _FOR_FORKS} | {"release": None}
     changes["secrets"] = names
+    changes["resources"] = spec.resources.model_copy(update={"labels": base.resources.labels})
     changes["env"] = {name: _without_secrets(text, names) for name, text in spec.env.items()}
     changes["environment"] = spec.environment.model_copy(update={"build_secrets": build_secrets})
     notes = tuple(_notes_on_fork(spec, base) if fork else _notes(spec, base))
@@ -56,6 +57,8 @@ def _notes(spec: Spec, base: Spec) -> Iterator[str]:
     kept = [name for name in (*_ALWAYS, "secrets") if getattr(spec, name) != getattr(base, name)]
     if set(spec.environment.build_secrets) != set(base.environment.build_secrets):
         kept.append("environment.build_secrets")
+    if spec.resources.labels != base.resources.labels:
+        kept.append("resources.labels")
     if kept:
         yield f"{', '.join(kept)}: as the base branch's train.yml says, not as this branch's does"
     yield from _dropped(spec, base.secrets)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runner.host.channel import Channel, Event
     from runner.place import Gang, Reservation
 
-NAMES = ("local", "docker")
+NAMES = ("local", "docker", "slurm")
 
 
 class Engine(Protocol):

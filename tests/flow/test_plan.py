@@ -231,8 +231,23 @@ def test_the_plan_says_how_the_ranks_find_each_other(kind: str) -> None:
 
 
 def test_labels_are_refused_saying_which_engine_they_need() -> None:
-    with pytest.raises(PlanError, match="slurm"):
+    with pytest.raises(PlanError, match="engine local has one host") as caught:
         made.plan(made.PLAIN + "resources: {labels: {pool: lab}}\n")
+    assert caught.value.tip.startswith("--engine slurm, or ")
+
+
+def test_labels_of_a_fleet_are_the_gangs_in_one_order_and_no_part_of_what_is_trained() -> None:
+    asked = made.PLAIN + "resources: {nodes: 2, labels: {zone: b, pool: lab}}\n"
+    plan = made.plan(asked, engine="slurm")
+    assert plan.gang.labels == (("pool", "lab"), ("zone", "b"))
+    assert plan.hash == made.plan(made.PLAIN + "resources: {nodes: 2}\n").hash
+
+
+def test_a_priority_is_for_the_queue_of_a_fleet() -> None:
+    asked = made.PLAIN + "policy: {priority: 80}\n"
+    plan = made.plan(asked, engine="slurm")
+    assert (plan.priority, plan.notes) == (80, ())
+    assert (made.plan().priority, plan.hash) == (50, made.plan().hash)
 
 
 # The release

@@ -64,6 +64,19 @@ def test_what_is_trained_is_the_branchs_own() -> None:
     assert notes == ()
 
 
+def test_neither_labels_nor_priority_are_the_branchs() -> None:
+    theirs = said(
+        resources='{nodes: 2, gpu: "H100:4", memory: 8GiB, labels: {pool: big}}', policy="{priority: 100}"
+    )
+
+    decided, notes = trust.apply(theirs, OURS, fork=False)
+
+    assert decided == OURS
+    assert notes == (
+        "policy, resources.labels: as the base branch's train.yml says, not as this branch's does",
+    )
+
+
 def test_a_secret_that_the_base_branch_does_not_list_is_empty() -> None:
     theirs = said(
         secrets="[API_TOKEN, OTHER]",
