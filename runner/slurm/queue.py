@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # Fields of `squeue -O`, each with room for whatever it may hold; a separator would be found in no name of ours.
 _FIELDS = (
-    "JobID", "Name", "StateCompact", "Reason", "Priority", "Partition", "UserName", "NumNodes", "NodeList",
+    "JobID", "Name", "StateCompact", "Reason", "PriorityLong", "Partition", "UserName", "NumNodes", "NodeList",
     "tres-per-node", "SubmitTime", "StartTime", "TimeLimit", "RestartCnt", "Comment", "Feature", "ReqNodes",
     "SchedNodes",
 )  # fmt: skip
@@ -25,7 +25,7 @@ class Job:
     """A job that is waiting or running. `name` is the run's id where it is a run; times are seconds since 1970 (UTC).
 
     `starts_at_s` is when it started, of one that waits Slurm's own estimate, None while it has none. `gpus_per_node`
-    counts GPUs of any type. `hosts` is Slurm's list, such as `gpu[1-3]`, of one that waits empty.
+    counts GPUs, of `gpu_type` where it asks for one. `hosts` is Slurm's list, such as `gpu[1-3]`; empty while it waits.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Job:
     restarts: int
     comment: str
     features: str
+    gpu_type: str = ""
 
     @property
     def waits(self) -> bool:
@@ -75,7 +76,7 @@ def _job(line: str) -> Job:
         name=values["Name"],
         state=_STATES.get(values["StateCompact"], values["StateCompact"]),
         reason=values["Reason"],
-        priority=int(values["Priority"] or 0),
+        priority=int(values["PriorityLong"] or 0),
         partition=values["Partition"],
         user=values["UserName"],
         nodes=int(values["NumNodes"].partition("-")[0] or 1),
@@ -86,6 +87,7 @@ def _job(line: str) -> Job:
         restarts=int(values["RestartCnt"] or 0),
         comment=_or_empty(values.get("Comment", "")),
         features=_or_empty(values.get("Feature", "")),
+        gpu_type=gpu_type(values["tres-per-node"]),
     )
 
 
@@ -97,6 +99,15 @@ def gpus(text: str) -> int:
         if words[0] == "gpu":
             found += int(words[-1]) if words[-1].isdigit() else 1
     return found
+
+
+def gpu_type(text: str) -> str:
+    """`h100` of `gres:gpu:h100:8`; empty where any type would do."""
+    for entry in text.split(","):
+        words = entry.partition("(")[0].removeprefix("gres:").replace("=", ":").split(":")
+        if words[0] == "gpu" and len(words) > 1 and not words[1].isdigit():
+            return words[1]
+    return ""
 
 
 def _seconds(text: str) -> float | None:

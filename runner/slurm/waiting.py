@@ -1,0 +1,204 @@
+"""A job that waits, the queue and the hosts -> for what it waits, behind whom, and until when: pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.slurm.hostlist import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.slurm.nodes import Node
+    from runner.slurm.queue import Job
+
+# How many of several hosts are named in a sentence.
+_NAMED = 3
+_TIER = re.compile(r"p(\d{1,3})")
+# What Slurm says of jobs that it waits with for other reasons than hosts; `squeue(1)`, JOB REASON CODES.
+_REASONS = {
+    "BeginTime": "it was put back into the queue, and Slurm starts it again no earlier than that",
+    "Dependency": "it waits for another job that has to end first",
+    "DependencyNeverSatisfied": "it waits for another job that failed: it will never start",
+    "PartitionDown": "its part of the queue is closed (PartitionDown)",
+    "PartitionInactive": "its part of the queue is closed (PartitionInactive)",
+    "PartitionNodeLimit": "it wants more hosts than its part of the queue allows (PartitionNodeLimit)",
+    "PartitionTimeLimit": "it wants more time than its part of the queue allows (PartitionTimeLimit)",
+    "BadConstraints": "no host can ever give what it asks for (BadConstraints)",
+    "Reservation": "the hosts it wants are reserved (Reservation)",
+    "Licenses": "it waits for a licence (Licenses)",
+    "Prolog": "its hosts are being made ready (Prolog)",
+    "Cleaning": "what ran before it is being cleared away (Cleaning)",
+}
+_HELD = {
+    "JobHeldUser": "somebody holds it (JobHeldUser)",
+    "JobHeldAdmin": "an administrator holds it (JobHeldAdmin)",
+}
+# An account's or a quality of service's limit, such as QOSMaxGRESPerUser or AssocGrpCpuLimit.
+_QUOTA = re.compile(r"(?:QOS|Assoc|Association)[A-Za-z]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """`why` is a sentence; `behind` names who holds what it needs, then who stands before it: run ids, or
+    `job 7 of alice` where it is no run. `starts_at_s` is Slurm's own estimate, None while it has none.
+    """
+
+    why: str
+    behind: tuple[str, ...] = ()
+    starts_at_s: float | None = None
+
+
+def explain(job: Job, jobs: Sequence[Job], nodes: Sequence[Node]) -> Waiting:
+    """Why a job that waits has not started; `jobs` and `nodes` are all of the cluster, as of one moment."""
+    if job.held:
+        return Waiting(why=_held(job))
+    reason = job.reason.partition(",")[0]
+    if reason in _REASONS:
+        return Waiting(why=_REASONS[reason], starts_at_s=job.starts_at_s)
+    if _QUOTA.fullmatch(reason):
+        return Waiting(why=f"a limit of its account is reached ({reason})", starts_at_s=job.starts_at_s)
+    fitting = [node for node in nodes if fits(job, node)]
+    ahead = [each for each in in_order(jobs) if _stands_before(each, job) and _wants_one_of(each, fitting)]
+    holders = _holders(job, jobs, fitting)
+    return Waiting(
+        why=_why(job, fitting=fitting, ahead=ahead, holders=holders),
+        behind=tuple(dict.fromkeys(label(each) for each in (*holders, *ahead))),
+        starts_at_s=job.starts_at_s,
+    )
+
+
+def wants(job: Job) -> str:
+    """What a job asks for, such as `2 hosts with 4 GPUs (nvidia_h100) each, pool_lab`."""
+    hosts = "1 host" if job.nodes == 1 else f"{job.nodes} hosts"
+    if job.gpus_per_node:
+        kind = f" ({job.gpu_type})" if job.gpu_type else ""
+        hosts += f" with {job.gpus_per_node} GPU{'s' * (job.gpus_per_node > 1)}{kind}"
+        hosts += " each" if job.nodes > 1 else ""
+    labels = [feature for feature in re.split(r"[&,]", job.features) if feature not in ("", "pushtrain")]
+    return ", ".join((hosts, *labels))
+
+
+def label(job: Job) -> str:
+    """The run's id, or `job 7 of alice` where the job is no run."""
+    return job.name if job.comment.startswith("pushtrain ") else f"job {job.id} of {job.user}"
+
+
+def in_order(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    """Those that wait and are not held, the one that Slurm looks at first standing first."""
+    return tuple(sorted((job for job in jobs if job.waits and not job.held), key=_rank))
+
+
+def fits(job: Job, node: Node) -> bool:
+    """Whether the host could ever be one of the job's, by its GPUs and labels, whatever its state."""
+    have = node.gpus.get(job.gpu_type, 0) if job.gpu_type else node.gpu_count
+    if have < job.gpus_per_node:
+        return False
+    if re.search(r"[|*!()\[\]]", job.features):
+        return True  # More than a plain list of labels: Slurm alone knows.
+    return {feature for feature in re.split(r"[&,]", job.features) if feature} <= set(node.features)
+
+
+def _rank(job: Job) -> tuple[int, int, int]:
+    tier = _TIER.fullmatch(job.partition)
+    number = re.match(r"\d+", job.id)
+    return -int(tier[1] if tier else 0), -job.priority, int(number[0]) if number else 0
+
+
+def _stands_before(other: Job, job: Job) -> bool:
+    return other.id != job.id and _rank(other) < _rank(job)
+
+
+def _wants_one_of(job: Job, nodes: Sequence[Node]) -> bool:
+    return any(fits(job, node) for node in nodes)
+
+
+def _holders(job: Job, jobs: Sequence[Job], fitting: Sequence[Node]) -> list[Job]:
+    """Who runs on hosts that it could have, with GPUs where it wants some; none where enough hosts are free."""
+    taken = {node.name for node in fitting if node.takes_jobs and not _is_free(job, node)}
+    if not taken or _free(job, fitting) >= job.nodes:
+        return []
+    there = [each for each in jobs if not each.waits and taken & set(expand(each.hosts))]
+    with_gpus = [each for each in there if each.gpus_per_node]
+    # Jobs that asked for GPUs in another way (`--gpus`) do not say here how many they have.
+    return with_gpus if job.gpus_per_node and with_gpus else there
+
+
+def _is_free(job: Job, node: Node) -> bool:
+    spare = node.gpu_count - node.gpus_used
+    return node.takes_jobs and spare >= job.gpus_per_node and node.cpus_used < node.cpus
+
+
+def _free(job: Job, fitting: Sequence[Node]) -> int:
+    return sum(_is_free(job, node) for node in fitting)
+
+
+def _why(job: Job, *, fitting: Sequence[Node], ahead: Sequence[Job], holders: Sequence[Job]) -> str:
+    wanted = f"it waits for {wants(job)}"
+    if len(fitting) < job.nodes:
+        return f"{wanted}, and the fleet has {len(fitting) or 'none'} of that kind"
+    there = [node for node in fitting if node.takes_jobs]
+    if len(there) < job.nodes:
+        away = [node for node in fitting if not node.takes_jobs]
+        return f"{wanted}; {_count(len(there))} of {len(fitting)} can be had: {_away(away)}"
+    free = _free(job, fitting)
+    if free < job.nodes:
+        return (
+            f"{wanted}; {_count(free)} of {len(fitting)} {'has' if free == 1 else 'have'} them free"
+            + _turn(job, holders)
+        )
+    if ahead:
+        return f"{wanted}, and it is not its turn yet"
+    if job.reason == "Resources":
+        return f"{wanted}; GPUs are free, and Slurm says that cores or memory are not"
+    if job.reason in ("None", "Priority", ""):
+        return "hosts are free: Slurm is about to start it"
+    return f"{wanted}; Slurm says: {job.reason}"
+
+
+def _turn(job: Job, holders: Sequence[Job]) -> str:
+    """What is said of runs that have to give way to this one."""
+    lower = [each for each in holders if _TIER.fullmatch(each.partition) and _tier(each) < _tier(job)]
+    if not lower or not _TIER.fullmatch(job.partition):
+        return ""
+    return f"; {_some([label(each) for each in lower])} {_verb(lower)} way to it: a lower priority"
+
+
+def _tier(job: Job) -> int:
+    found = _TIER.fullmatch(job.partition)
+    return int(found[1]) if found else 0
+
+
+def _verb(those: Sequence[Job]) -> str:
+    return "gives" if len(those) == 1 else "give"
+
+
+def _count(number: int) -> str:
+    return str(number) if number else "none"
+
+
+def _away(nodes: Sequence[Node]) -> str:
+    return _some([f"{node.name} {_state(node)}" for node in nodes])
+
+
+def _state(node: Node) -> str:
+    said = f" ({node.reason})" if node.reason else ""
+    if "NOT_RESPONDING" in node.states:
+        return f"does not respond{said}"
+    if "DRAIN" in node.states:
+        return f"is drained{said}"
+    return f"is down{said}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _held(job: Job) -> str:
+    if job.reason in _HELD:
+        return f"{_HELD[job.reason]}; it never starts until: scontrol release {job.id}"
+    times = f", after {job.restarts} restart{'s' * (job.restarts > 1)}" if job.restarts else ""
+    return f"Slurm holds it by itself ({job.reason or 'no reason given'}{times})"
