@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from runner.errors import EngineError
+
 logger = logging.getLogger(__name__)
 
 GUARD = "guard"
@@ -38,39 +40,65 @@ def discover() -> tuple[Gpu, ...]:
     A driver that is there and does not answer counts as none, with a warning that says why: a run that
     needs no GPU must not fail for it. MIG instances stand in the place of a GPU that is divided into them.
     """
-    pynvml = _nvml()
+    try:
+        with driver() as nvml:
+            return tuple(gpu for gpu, _, _ in listed(nvml))
+    except EngineError as error:
+        logger.warning("%s, so no GPU is used", error)
+        return ()
 
+
+@contextmanager
+def driver() -> Iterator[Any]:
+    """NVML, opened for the block; None where this machine has no NVIDIA driver.
+
+    Raises EngineError where it does not answer, and for what NVML refuses within the block.
+    """
+    pynvml = _nvml()
     try:
         pynvml.nvmlInit()
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
-        return ()
+        pynvml = None
     except pynvml.NVMLError as error:
-        logger.warning("The NVIDIA driver does not answer, so no GPU is used: %s", error)
-        return ()
+        raise EngineError(f"The NVIDIA driver does not answer: {error}", tip="nvidia-smi") from error
+    if pynvml is None:
+        yield None
+        return
     try:
-        return tuple(_found(pynvml))
+        yield pynvml
     except pynvml.NVMLError as error:
-        logger.warning("The NVIDIA driver does not list its GPUs, so none is used: %s", error)
-        return ()
+        raise EngineError(
+            f"The NVIDIA driver does not say what it was asked: {error}", tip="nvidia-smi"
+        ) from error
     finally:
         pynvml.nvmlShutdown()
+
+
+def listed(nvml: Any) -> Iterator[tuple[Gpu, Any, Any]]:
+    """Every GPU or MIG instance by index, with NVML's handles of the whole card and of itself; none for no driver.
+
+    Raises NVML's errors.
+    """
+    for index in range(nvml.nvmlDeviceGetCount() if nvml is not None else 0):
+        yield from listed_of(nvml, index)
+
+
+def listed_of(nvml: Any, index: int) -> Iterator[tuple[Gpu, Any, Any]]:
+    """As `listed`, of one card."""
+    card = nvml.nvmlDeviceGetHandleByIndex(index)
+    for device in _instances(nvml, card) if _is_divided(nvml, card) else (card,):
+        gpu = Gpu(
+            index=index,
+            uuid=nvml.nvmlDeviceGetUUID(device),
+            model=nvml.nvmlDeviceGetName(device),
+            memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(device).total),
+        )
+        yield gpu, card, device
 
 
 def _nvml() -> Any:
     # By name: NVML's binding has no types, and makes its error classes while it is imported.
     return importlib.import_module("pynvml")
-
-
-def _found(nvml: Any) -> Iterator[Gpu]:
-    for index in range(nvml.nvmlDeviceGetCount()):
-        card = nvml.nvmlDeviceGetHandleByIndex(index)
-        for device in _instances(nvml, card) if _is_divided(nvml, card) else (card,):
-            yield Gpu(
-                index=index,
-                uuid=nvml.nvmlDeviceGetUUID(device),
-                model=nvml.nvmlDeviceGetName(device),
-                memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(device).total),
-            )
 
 
 def _is_divided(nvml: Any, card: Any) -> bool:
