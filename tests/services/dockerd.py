@@ -58,14 +58,14 @@ def docker_daemon(cache: Path) -> Iterator[DockerEngine]:
         bridge = stack.enter_context(_bridge(slot))
         engine = DockerEngine(host=f"unix://{folder}/s", socket=folder / "s", folder=folder)
         argv = _argv(engine, slot, bridge)
-        ready = lambda: _answers(engine.socket)  # noqa: E731
+        ready = lambda: answers(engine.socket)  # noqa: E731
         stack.enter_context(
             # The daemon holds the lock too: a slot is not free before that of a killed session has ended.
             running(argv, log=folder / "dockerd.log", ready=ready, pass_fds=(lock.fileno(),))
         )
-        _empty(engine)
+        empty(engine)
         yield engine
-        _empty(engine)
+        empty(engine)
 
 
 def _free_slot() -> tuple[int, IO[str]]:
@@ -97,7 +97,8 @@ def _argv(engine: DockerEngine, slot: int, bridge: str) -> list[str]:
     ]
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
+    """Whether a daemon answers at that socket."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
@@ -140,7 +141,8 @@ def _remove(name: str, rules: Sequence[tuple[str, str, Sequence[str]]]) -> None:
     _succeeds("ip", "link", "delete", name)
 
 
-def _empty(engine: DockerEngine) -> None:
+def empty(engine: DockerEngine) -> None:
+    """Remove all containers, networks, volumes and images but the bases. Safe to repeat."""
     if containers := engine.docker("ps", "-aq").split():
         engine.docker("rm", "-f", "-v", *containers)
     engine.docker("network", "prune", "-f")
