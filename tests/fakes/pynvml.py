@@ -4,6 +4,7 @@ FAKE_GPUS="NVIDIA H100 80GB HBM3:8"                      eight of one model
 FAKE_GPUS="Tesla V100-SXM2-16GB:2,NVIDIA A100-SXM4-40GB:1/1g.5gb*7"   two whole ones, and one divided by MIG
 Empty or not set: no driver. FAKE_GPUS=mismatch: a driver that does not answer.
 
+FAKE_GPU_HOST=yes makes them GPU-fake-h1-0 and so on on a host h1: as real ones, no two of a fleet are called the same.
 FAKE_GPU_MINORS=10 begins the minor numbers of their device files there, not at 0.
 FAKE_GPU_STATE names a JSON file, read again at each question; what it does not name is idle and well:
 {"GPU-fake-0": {"processes": {"4711": 1024}, "utilization": 97, "temperature": 61, "power": 310, "used": 4096,
@@ -247,19 +248,20 @@ def _devices() -> tuple[Device, ...]:
 
 def _named(text: str) -> Iterator[Device]:
     number = 0
+    host = f"{os.uname().nodename}-" if os.environ.get("FAKE_GPU_HOST") else ""
     for entry in text.split(","):
         model, count, profile, instances = _entry(entry)
         for _ in range(count):
             parts = tuple(
                 Device(
-                    uuid=f"MIG-fake-{number}-{part}",
+                    uuid=f"MIG-fake-{host}{number}-{part}",
                     name=f"{model} MIG {profile}",
                     number=number,
                     part=part,
                 )
                 for part in range(instances)
             )
-            yield Device(uuid=f"GPU-fake-{number}", name=model, number=number, instances=parts)
+            yield Device(uuid=f"GPU-fake-{host}{number}", name=model, number=number, instances=parts)
             number += 1
 
 
