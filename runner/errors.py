@@ -9,6 +9,7 @@
     ├── DatasetError              69   data that is missing, or not what was pinned
     ├── NoCapacity                71   more GPUs, hosts or memory than there are
     ├── EngineError               72   Docker or another engine does not answer
+    │   └── Displaced             75   its hosts were taken away; the run is in the queue again
     ├── RunNotFound               73   no such run, or not in a state for this
     ├── StoreError                74   the store: disk, S3
     │   ├── NotFound                   no such key or blob
@@ -121,6 +122,12 @@ class EngineError(PushtrainError):
 
     exit_code = 72
     retryable = True
+
+
+class Displaced(EngineError):
+    """The run's hosts were taken away: it waits in the queue again and goes on from there."""
+
+    exit_code = 75
 
 
 class RunNotFound(PushtrainError):

@@ -6,24 +6,33 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from runner import runs
-from runner.errors import Cancelled, StoreError
+from runner.errors import Cancelled, RunNotFound, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from runner.runs import Supervisor
     from runner.store import Store
 
 POLL_S = 0.3
+LOOK_EVERY_S = 3.0
 
 
 class Watch:
-    """Heard from the main thread's signal handlers; `how` is None, then `stop`, then `kill`."""
+    """Heard from the main thread's signal handlers; `how` is None, then `stop`, then `kill`.
 
-    def __init__(self, store: Store, run_id: str) -> None:
-        self._store, self._run_id = store, run_id
+    `me` is the supervisor that watches: when another one has taken the run over, it kills what it still runs.
+    """
+
+    def __init__(self, store: Store, run_id: str, *, me: Supervisor) -> None:
+        self._store, self._run_id, self._me = store, run_id, me
+        self.signalled = False
+        self.taken_over = ""
+        self._look_at_s = 0.0
         self._how: str | None = None
         self._why = ""
         self._breakable = False
@@ -64,6 +73,7 @@ class Watch:
             self._breakable = False
 
     def _on_signal(self, *_: object) -> None:
+        self.signalled = True
         self._how = "stop" if self._how is None else "kill"
         self._break()
 
@@ -78,12 +88,23 @@ class Watch:
     def _poll(self) -> None:
         while not self._done.wait(POLL_S):
             try:
-                how = self._asked()
+                self._look()
+                how = "kill" if self.taken_over else self._asked()
             except StoreError:
                 continue  # It is asked again in a moment.
             if how is not None and how != self._how and self._how != "kill":
                 self._how = how
                 os.kill(os.getpid(), signal.SIGUSR1)
+
+    def _look(self) -> None:
+        """See now and then whether the run is still this supervisor's: one that was cut off may be the last to know."""
+        if time.monotonic() < self._look_at_s:
+            return
+        before, self._look_at_s = self._look_at_s, time.monotonic() + LOOK_EVERY_S
+        with contextlib.suppress(StoreError, RunNotFound):
+            owner = runs.load(self._store, self._run_id).supervisor
+            if before and owner is not None and owner != self._me:
+                self.taken_over = f"a supervisor on {owner.host} has taken {self._run_id} over"
 
     def _asked(self) -> str | None:
         """Read here and kept: a signal's handler may break into a call of the store, and must not make one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import placeholders, runs
@@ -15,7 +16,6 @@ from runner.place import Reservation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from runner.launch import Process
     from runner.place import Slot
@@ -26,13 +26,20 @@ CONTAINER_PORT = 23_000
 LOOPBACK = "127.0.0.1"
 
 
-def addressed(plan: Plan, reservation: Reservation, *, containers: bool) -> Reservation:
+def addressed(
+    plan: Plan, reservation: Reservation, *, containers: bool, host_network: bool = False
+) -> Reservation:
     """The reservation with the addresses by which its nodes reach each other, and in containers with their ports.
 
-    Addresses sort as the nodes do: torchrun numbers nodes by the order of their addresses. On one machine without
-    containers each node has an address of the loopback network.
+    On their `host_network` containers share the ports of their hosts, which have to be asked. Addresses sort as the
+    nodes do: torchrun numbers nodes by the order of their addresses. On one machine without containers each node has an
+    address of the loopback network.
     """
     several = len(reservation.slots) > 1
+    if host_network:
+        names = reservation.hostnames
+        named = (replace(slot, address=name) for slot, name in zip(reservation.slots, names, strict=True))
+        return replace(reservation, slots=tuple(named)) if several else reservation
     if containers:
         ports = tuple(range(CONTAINER_PORT, CONTAINER_PORT + ports_per_node(plan)))
         slots = (replace(slot, ports=ports) for slot in reservation.slots)
@@ -74,10 +81,11 @@ def jobs(
     venv: str | None,
     image: str | None,
     secrets: Mapping[str, str],
+    host_network: bool = False,
 ) -> dict[int, Job]:
-    """One job per node."""
+    """One job per node. With `host_network` containers are on their hosts' network, else on one of the run's own."""
     names = reservation.hostnames
-    networked = image is not None and len(names) > 1
+    networked = image is not None and len(names) > 1 and not host_network
     world_size = len(names) * plan.gang.processes_per_node
 
     def job(slot: Slot, mine: tuple[Process, ...]) -> Job:
@@ -89,8 +97,8 @@ def jobs(
             node_rank=node,
             hostnames=names,
             store=store,
-            cache=str(home / "cache"),
-            scratch=str(scratch(home, run_id, node)),
+            cache=str(Path(slot.home or home) / "cache"),
+            scratch=str(scratch(Path(slot.home or home), run_id, node)),
             tree=plan.tree,
             venv=venv,
             image=image,
@@ -112,6 +120,9 @@ def jobs(
             chief_prefix=live_prefix(run_id, 0),
             isolated=plan.isolated,
             world_size=world_size,
+            host_network=host_network,
+            addresses=tuple(each.ip for each in reservation.slots),
+            grace_s=plan.limits.grace_s,
             per_rank=plan.folders.per_rank and world_size > 1,
             divergence=plan.distribution.divergence if world_size > 1 else "ignore",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from runner import datasets, engines, environment, jobs, plan, repository, runs, source, spec
 from runner.errors import Corrupt, EngineError, Fault, NotFound, RunNotFound, SpecError, UsageError
-from runner.lock import is_held
 from runner.store import open_store
 
 if TYPE_CHECKING:
@@ -248,12 +248,14 @@ def plan_of(store: Store, run_id: str) -> Plan:
 
 
 def supervised(shop: Workshop, run: Run) -> bool:
-    """Whether the run's supervisor lives. One on another machine is taken to."""
-    import socket
+    """Whether the run has a supervisor, or will get one by itself."""
+    return _engine(run.engine, shop.home, shop.store_uri).lives(run)
 
-    if run.supervisor is not None and run.supervisor.host != socket.gethostname():
-        return True
-    return is_held(shop.home / "scratch" / run.id / "supervisor.lock")
+
+@functools.cache
+def _engine(name: str, home: Path, store: str) -> Engine:
+    """An engine to ask again and again: it may remember for a moment what it was told."""
+    return engines.load(name, home=home, store=store)
 
 
 def to_json(planned: Planned) -> str:

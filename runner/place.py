@@ -45,9 +45,9 @@ class Slot:
 
     `address` is where the other nodes reach it, `cpus` how many the host has, for all nodes on it together. `ports` are
     free on every address of the node, as many as its processes and one more; empty until the hosts were asked.
-    `home` is where the host keeps its things, empty where that is as on the supervisor's. `interface` is the network
-    interface that has the address and `network` its network, such as 10.7.0.0/16; both empty where the reservation's
-    interface is it.
+    `home` is where the host keeps its things, empty where that is as on the supervisor's. `ip` is its address as a
+    number, `interface` the network interface that has it and `network` its network, such as 10.7.0.0/16; they are empty
+    where all nodes are on one machine.
     """
 
     node_rank: int
@@ -57,6 +57,7 @@ class Slot:
     cpus: float = 0.0
     ports: tuple[int, ...] = ()
     home: str = ""
+    ip: str = ""
     interface: str = ""
     network: str = ""
 
@@ -65,7 +66,7 @@ class Slot:
 class Reservation:
     """A slot for every node, by node rank from 0; the ranks of one host follow each other.
 
-    `interface` is the network interface by which the nodes reach each other, the same name on all of them.
+    `interface` is the network interface by which the nodes reach each other, where a slot names no other.
     """
 
     slots: tuple[Slot, ...]
@@ -76,6 +77,13 @@ class Reservation:
         """What the nodes are called: `node-0`, `node-1`, …, of equal length so that they sort."""
         digits = len(str(len(self.slots) - 1))
         return tuple(f"node-{slot.node_rank:0{digits}d}" for slot in self.slots)
+
+    @property
+    def interfaces(self) -> str:
+        """By which interface, or where hosts call theirs differently networks, the nodes reach each other."""
+        if len({slot.interface for slot in self.slots}) == 1:
+            return self.slots[0].interface or self.interface
+        return ",".join(sorted({slot.network for slot in self.slots}))
 
     def to_json(self) -> dict[str, object]:
         """Return what `from_json` reads, made of what JSON has."""

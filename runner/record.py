@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner import causes, metrics, runs
-from runner.errors import NotFound, StoreError
+from runner.errors import Displaced, NotFound, StoreError
+from runner.gang import Outcome
 from runner.place import Reservation
 from runner.runs import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runner.errors import PushtrainError
-    from runner.gang import Outcome
-    from runner.runs import Run
+    from runner.runs import Run, Supervisor
     from runner.store import Store
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class Record:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.id = store, run_id
+        self._owner: Supervisor | None = None
 
     @property
     def state(self) -> State:
@@ -41,14 +42,42 @@ class Record:
         """The run as it is now. Raises RunNotFound."""
         return runs.load(self.store, self.id)
 
+    def take(self, owner: Supervisor) -> Run:
+        """From now on the run is this supervisor's, and what another one writes is refused. Safe to repeat."""
+        self._owner = None
+        run = self.change(supervisor=owner)
+        self._owner = owner
+        return run
+
     def change(self, **changes: object) -> Run:
-        """Change what is said of the run."""
-        return runs.update(self.store, self.id, lambda run: msgspec.structs.replace(run, **changes))
+        """Change what is said of the run. Raises Displaced where another supervisor has taken it over."""
+        return self._update(lambda run: msgspec.structs.replace(run, **changes))
 
     def move(self, state: State, **changes: object) -> Run:
-        """Move the run on, as `runs.move`."""
+        """Move the run on, as `runs.moved`. Raises as `change`."""
         logger.info("%s: %s", self.id, state)
-        return runs.move(self.store, self.id, state, at_s=time.time(), **changes)
+        now_s = time.time()
+        return self._update(lambda run: runs.moved(run, state, at_s=now_s, **changes))
+
+    def _update(self, change: Callable[[Run], Run]) -> Run:
+        def mine(run: Run) -> Run:
+            if self._owner is not None and run.supervisor != self._owner:
+                raise Displaced(
+                    f"another supervisor has taken {self.id} over", tip=f"pushtrain show {self.id}"
+                )
+            return change(run)
+
+        return runs.update(self.store, self.id, mine)
+
+    def wait_again(self, error: Displaced) -> None:
+        """Write down that the hosts are gone and the run waits again. Safe to repeat, and where it is not ours."""
+        self.say(str(error))
+        with contextlib.suppress(StoreError, Displaced):
+            attempts = self.load().attempts
+            if attempts and not attempts[-1].outcome:
+                self.note_end(Outcome(kind="lost", code=error.exit_code, cause=str(error)), why="")
+            if self.state not in (State.COLLECTING, State.PUBLISHING):
+                self.move(State.PREPARING, reason=str(error), tip=error.tip)
 
     def say(self, sentence: str) -> None:
         """Tell it to whoever reads the supervisor's log."""
@@ -75,7 +104,7 @@ class Record:
             )
             return msgspec.structs.replace(run, attempts=(*run.attempts[:-1], last))
 
-        runs.update(self.store, self.id, ended)
+        self._update(ended)
 
     def note_ranks(self, world_size: int) -> None:
         """Write down with how many ranks the last attempt ended."""

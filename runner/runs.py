@@ -84,10 +84,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Supervisor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The process that moves the run on."""
+    """The process that moves the run on; `job` is its batch system's job and which start of it, empty without one."""
 
     host: str
     pid: int
+    job: str = ""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,20 +190,21 @@ def update(store: Store, run_id: str, change: Callable[[Run], Run]) -> Run:
 
 
 def move(store: Store, run_id: str, state: State, *, at_s: float, **changes: object) -> Run:
-    """Move the run to `state`; an ended run stays as it is (safe to repeat). Raises ValueError for a step back."""
+    """Move the run to `state`, as `moved`."""
+    return update(store, run_id, lambda run: moved(run, state, at_s=at_s, **changes))
 
-    def change(run: Run) -> Run:
-        if run.state.ended or (run.state is state and not changes):
-            return run
-        if _ORDER.index(state) < _ORDER.index(run.state) and state is not State.PREPARING:
-            raise ValueError(f"a run goes from {run.state} to {state} never")
-        stages = run.stages
-        if run.state is not state:
-            stages = _close(run.stages, at_s)
-            stages += (Stage(state=state, started_at_s=at_s, ended_at_s=at_s if state.ended else None),)
-        return replace(run, state=state, stages=stages, **changes)
 
-    return update(store, run_id, change)
+def moved(run: Run, state: State, *, at_s: float, **changes: object) -> Run:
+    """The run in `state`; one that ended stays as it is (safe to repeat). Raises ValueError for a step back."""
+    if run.state.ended or (run.state is state and not changes):
+        return run
+    if _ORDER.index(state) < _ORDER.index(run.state) and state is not State.PREPARING:
+        raise ValueError(f"a run goes from {run.state} to {state} never")
+    stages = run.stages
+    if run.state is not state:
+        stages = _close(run.stages, at_s)
+        stages += (Stage(state=state, started_at_s=at_s, ended_at_s=at_s if state.ended else None),)
+    return replace(run, state=state, stages=stages, **changes)
 
 
 def _close(stages: tuple[Stage, ...], at_s: float) -> tuple[Stage, ...]:

@@ -9,17 +9,24 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import socket
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner import causes, engines, finish, jobs, launch, plan, preparation, removal, runs, source
+from runner import causes, engines, entry, finish, jobs, plan, preparation, runs, source
 from runner.agreement import Agreement
 from runner.engines.machine import LEASE_S
-from runner.errors import Cancelled, EngineError, PushtrainError, StoreError, TimedOut, TrainingFailed
+from runner.errors import (
+    Cancelled,
+    Displaced,
+    EngineError,
+    PushtrainError,
+    StoreError,
+    TimedOut,
+    TrainingFailed,
+)
 from runner.gang import Gang, Outcome
 from runner.hosts import Hosts
 from runner.interrupts import Watch
@@ -30,6 +37,7 @@ from runner.store import open_store
 from runner.turns import Ticket, Turn
 
 if TYPE_CHECKING:
+    from runner.engines import Engine
     from runner.host.job import Job
     from runner.launch import Process
     from runner.place import Reservation
@@ -39,6 +47,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WAIT_S = 1.0
+# As often as this a run on a fleet is started again after a lost host, whatever its `retry:` says.
+LOST_TIMES = 10
 # For so many leases a run of the same group may be without a supervisor until it is passed over.
 PASSED_OVER_AFTER_LEASES = 4
 # Whoever asks whether a supervisor lives holds its lock for a moment.
@@ -48,10 +58,10 @@ LOCK_WAIT_S = 2.0
 class Supervision:
     """One supervisor's work on one run. Everything that must not be lost is in the run's folder, not here."""
 
-    def __init__(self, run_id: str, *, engine: str, store: str, home: Path, watch: Watch) -> None:
+    def __init__(self, run_id: str, *, engine: Engine, store: str, home: Path, watch: Watch) -> None:
         self._id, self._home, self._uri, self._watch = run_id, home, store, watch
         self._record = Record(open_store(store), run_id)
-        self._engine = engines.load(engine, home=home, store=store)
+        self._engine = engine
         self._plan = plan.from_json(self._record.store.read(runs.key(run_id, "plan.json")))
         self._hosts = Hosts(self._engine, home=home, run_id=run_id, nodes=self._plan.gang.nodes)
         self._secrets: dict[str, str] | None = None
@@ -65,15 +75,8 @@ class Supervision:
             return
         try:
             self._go_on()
-        except Cancelled as error:
-            self._end(State.CANCELLED, error, code=error.code)
-        except TrainingFailed as error:
-            self._end(State.FAILED, error, code=error.code)
         except PushtrainError as error:
-            if error.retryable and self._record.has_results():
-                self._record.leave_for_later(error)
-                raise
-            self._end(State.FAILED, error, code=error.exit_code)
+            self._fall(error)
         finally:
             self._hosts.close()
             self._engine.release()
@@ -100,31 +103,33 @@ class Supervision:
         causes.check(self._record.load().attempts[-1])
         finish.publish(self._record, self._plan, manifest, home=self._home, secrets=self._secrets or {})
 
+    def _fall(self, error: PushtrainError) -> None:
+        """End the run for an error, or leave it to be gone on with: then the error, or another, is raised."""
+        self._check_place()
+        if isinstance(error, Displaced):
+            self._record.wait_again(error)
+            raise error
+        if error.retryable and self._record.has_results():
+            self._record.leave_for_later(error)
+            raise error
+        if isinstance(error, TrainingFailed):
+            self._end(
+                State.CANCELLED if isinstance(error, Cancelled) else State.FAILED, error, code=error.code
+            )
+        else:
+            self._end(State.FAILED, error, code=error.exit_code)
+
+    def _check_place(self) -> None:
+        """Raise Displaced where this supervisor was asked to end because its hosts are wanted back."""
+        why = self._watch.taken_over or (self._engine.displaced() if self._watch.signalled else "")
+        if why:
+            error = Displaced(why, tip="pushtrain queue")
+            self._record.wait_again(error)
+            raise error
+
     def _begin(self) -> Run:
-        asked, gang = self._plan.asked, self._plan.gang
-        run = runs.create(
-            self._record.store,
-            runs.Run(
-                id=self._id,
-                name=self._plan.name,
-                engine=self._plan.engine,
-                plan_hash=self._plan.hash,
-                state=State.QUEUED,
-                created_at_s=time.time(),
-                branch=asked.branch,
-                commit=asked.commit,
-                dirty=asked.dirty,
-                inputs=dict(self._plan.inputs),
-                world_size=gang.nodes * gang.processes_per_node,
-                launchers=launch.launchers(self._plan),
-                model=self._plan.release.model if self._plan.release else None,
-                isolated=self._plan.isolated,
-                group=self._plan.group,
-            ),
-        )
-        return (
-            self._record.change(supervisor=runs.Supervisor(host=socket.gethostname(), pid=os.getpid())) or run
-        )
+        run = entry.enter(self._record.store, self._plan, self._id)
+        return self._record.take(self._engine.me()) if not run.state.ended else run
 
     # Training
 
@@ -133,6 +138,7 @@ class Supervision:
         outcome = self._recorded() or self._follow_adopted()
         while outcome is None or self._again(outcome):
             outcome = self._attempt()
+            self._check_place()
             self._record.note_end(outcome, why=self._watch.why)
             self._record.note_steps_lost()
 
@@ -173,12 +179,15 @@ class Supervision:
                 self._hosts.close()  # They hold the lease, which this supervisor has to take anew.
             self._has_adopted = False
             self._sweep()
-            if not self._plan.gang.gpus_per_node and self._turn is None:
+            early = self._engine.allocated or not (self._plan.gang.gpus_per_node or self._turn)
+            reservation = self._reserve() if early else None
+            if reservation is not None:
+                self._hosts.limit(len(reservation.slots))
                 self._hosts.open()  # They start while the environment is looked for; with GPUs they hold the lease.
             prepared = self._prepare()
             self._waits_since_s = None
             self._await_turn()
-            reservation = self._reserve()
+            reservation = reservation or self._reserve()
         reservation = self._meet(reservation, prepared)
         run = self._record.load()
         number = run.attempt + 1
@@ -280,8 +289,9 @@ class Supervision:
         plan, count = self._plan, jobs.ports_per_node(self._plan)
         self._hosts.limit(len(reservation.slots))
         self._hosts.open()
-        reservation = jobs.addressed(plan, reservation, containers=prepared.image is not None)
-        if prepared.image is None and len(reservation.slots) * plan.gang.processes_per_node > 1:
+        containers, host_network = prepared.image is not None, self._engine.allocated
+        reservation = jobs.addressed(plan, reservation, containers=containers, host_network=host_network)
+        if (host_network or not containers) and len(reservation.slots) * plan.gang.processes_per_node > 1:
             ports = self._hosts.ports(count)
             slots = tuple(replace(slot, ports=ports[slot.node_rank]) for slot in reservation.slots)
             reservation = replace(reservation, slots=slots)
@@ -321,7 +331,7 @@ class Supervision:
     ) -> dict[int, Job]:
         return jobs.jobs(
             self._plan,
-            reservation,
+            self._engine.housed(reservation),
             processes=processes,
             run_id=self._id,
             attempt=attempt,
@@ -331,14 +341,20 @@ class Supervision:
             venv=prepared.venv if prepared is not None else None,
             image=prepared.image if prepared is not None else None,
             secrets=self._secrets or {},
+            host_network=self._engine.allocated,
         )
 
     def _again(self, outcome: Outcome) -> bool:
         """Whether `retry:` of train.yml starts the gang once more."""
         retries, attempts = self._plan.retries, self._record.load().attempts
+        most = retries.max
         lost = outcome.kind == "lost" and "node-lost" in retries.on
+        if (
+            outcome.kind == "lost" and self._engine.allocated
+        ):  # Where hosts come and go that is no failure of the run.
+            lost, most = True, max(most, LOST_TIMES)
         wanted = lost or (outcome.kind == "failed" and outcome.code in retries.exit_codes)
-        if wanted and len(attempts) <= retries.max:
+        if wanted and len(attempts) <= most:
             self._record.say(
                 f"attempt {len(attempts)} {outcome.kind} ({outcome.cause or outcome.code}): starting again"
             )
@@ -356,11 +372,9 @@ class Supervision:
 
     def _clean(self) -> None:
         """Leave nothing of the run on this machine but what is in the store."""
-        self._engine.sweep(self._id)
         self._record.drop_mirror()
         preparation.forget(self._plan, run_id=self._id)
-        if self._record.is_sealed() or not self._record.load().attempts:
-            removal.remove(self._home / "scratch" / self._id)
+        self._engine.clear(self._id, files=self._record.is_sealed() or not self._record.load().attempts)
 
 
 def main(argv: list[str]) -> int:
@@ -377,8 +391,9 @@ def main(argv: list[str]) -> int:
             logger.error("%s has a supervisor already", asked.run)
             return 75
         try:
-            with Watch(open_store(asked.store), asked.run) as watch:
-                Supervision(asked.run, engine=asked.engine, store=asked.store, home=home, watch=watch).run()
+            engine = engines.load(asked.engine, home=home, store=asked.store)
+            with Watch(open_store(asked.store), asked.run, me=engine.me()) as watch:
+                Supervision(asked.run, engine=engine, store=asked.store, home=home, watch=watch).run()
         except PushtrainError as error:
             logger.error("%s: %s", asked.run, error)  # told once, as the command line does
             return error.exit_code

@@ -21,9 +21,9 @@ ORDER = (
     # what it is trained on and with
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
-    "lock", "runs", "parameters", "remarks", "plan", "agreement", "writers", "host", "slurm", "engines", "jobs", "causes",
+    "lock", "removal", "runs", "parameters", "remarks", "plan", "entry", "agreement", "writers", "host", "slurm", "engines", "jobs", "causes",
     "blame", "switchboard", "gang", "hosts", "record", "turns", "collect", "release", "finish", "preparation",
-    "interrupts", "removal", "trust", "checkout", "supervise",
+    "interrupts", "trust", "checkout", "supervise",
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer",
     # the fleet
@@ -34,6 +34,7 @@ ORDER = (
 BY_NAME = (
     "runner.engines.local",
     "runner.engines.docker",
+    "runner.engines.slurm",
     "runner.store.directory",
     "runner.store.s3",
     "runner.datasets.paths",

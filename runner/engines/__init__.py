@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from runner.host.channel import Channel, Event
     from runner.place import Gang, Reservation
+    from runner.runs import Run, Supervisor
 
 NAMES = ("local", "docker", "slurm")
 
@@ -21,11 +22,13 @@ class Engine(Protocol):
     """An engine. Everything but `check` and `submit` is called inside the run's supervisor.
 
     `isolates`: whether what it starts is kept from this machine's files, processes and network, so that the code of a
-    fork may be started on it.
+    fork may be started on it. `allocated`: whether a supervisor starts only once all its hosts are its own; the ranks
+    then use the network of their hosts.
     """
 
     name: str
     isolates: bool
+    allocated: bool
     environment: Literal["venv", "image"]
 
     def check(self, gang: Gang) -> None:
@@ -36,6 +39,15 @@ class Engine(Protocol):
 
     def queued(self, run_id: str) -> str | None:
         """What a waiting run waits for, None when it does not wait."""
+
+    def lives(self, run: Run) -> bool:
+        """Whether the run has a supervisor, or will get one by itself. Cheap enough to be asked all the time."""
+
+    def me(self) -> Supervisor:
+        """This process, as the supervisor of a run."""
+
+    def displaced(self) -> str:
+        """Why the hosts are being taken away from this supervisor, empty where they are not."""
 
     def reserve(self, gang: Gang, *, run_id: str) -> Reservation | None:
         """All slots of the gang at once, or None when they are not free now. Safe to repeat."""
@@ -50,6 +62,12 @@ class Engine(Protocol):
 
     def sweep(self, run_id: str) -> None:
         """End whatever an earlier supervisor of this run left: processes, containers, networks. Safe to repeat."""
+
+    def housed(self, reservation: Reservation) -> Reservation:
+        """The reservation with the folder in which each slot's host keeps its things."""
+
+    def clear(self, run_id: str, *, files: bool) -> None:
+        """As `sweep`, of a run that is over; with `files` its folders on the hosts go as well. Safe to repeat."""
 
     def release(self) -> None:
         """Give the slots back. Safe to repeat."""

@@ -51,3 +51,20 @@ def inherited_by_isolated(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value for name, value in environ.items() if name in _NEEDED or name.startswith(_NEEDED_PREFIXES)
     }
+
+
+# What the machine that submits knows of itself is not so on a host.
+_OF_THE_MACHINE = ("DOCKER_", "BUILDX_", "XDG_", "PYTHON", "LC_")
+_MACHINES = frozenset({"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LD_LIBRARY_PATH", "PUSHTRAIN_HOME",
+                       "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"})  # fmt: skip
+
+
+def for_hosts(environ: Mapping[str, str], *, secrets: Collection[str]) -> dict[str, str]:
+    """What a supervisor on another host gets: the way to store, registry and data, and the run's `secrets`."""
+    needed = inherited_by_isolated(environ)
+    kept = {
+        name: value
+        for name, value in needed.items()
+        if name not in _MACHINES and not name.startswith(_OF_THE_MACHINE)
+    }
+    return kept | {name: environ[name] for name in secrets if name in environ and not is_the_jobs(name)}

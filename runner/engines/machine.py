@@ -9,10 +9,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Literal
 
-from runner import gpus, place, plan, runs
+from runner import gpus, place, plan, removal, runs
 from runner.engines.inherit import inherited, inherited_by_isolated
 from runner.errors import Corrupt, NotFound
 from runner.host import channel, leash
+from runner.lock import is_held
 from runner.store import open_store
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from runner.host.channel import Channel, Event
     from runner.place import Gang, Reservation
+    from runner.runs import Run
 
 LEASE_S = 15.0
 
@@ -30,6 +32,7 @@ class Machine:
 
     name = "local"
     isolates = False
+    allocated = False
     environment: Literal["venv", "image"] = "venv"
     host_imports = ""
 
@@ -124,6 +127,30 @@ class Machine:
     def sweep(self, run_id: str) -> None:
         """End every process that carries a mark of this run."""
         leash.end_processes(f"{run_id}:", grace_s=0)
+
+    def lives(self, run: Run) -> bool:
+        """Whether the run's supervisor lives. One on another machine is taken to."""
+        if run.supervisor is not None and run.supervisor.host != socket.gethostname():
+            return True
+        return is_held(self._home / "scratch" / run.id / "supervisor.lock")
+
+    def me(self) -> runs.Supervisor:
+        """This process."""
+        return runs.Supervisor(host=socket.gethostname(), pid=os.getpid())
+
+    def displaced(self) -> str:
+        """Nobody takes a machine away."""
+        return ""
+
+    def housed(self, reservation: Reservation) -> Reservation:
+        """All nodes are this machine."""
+        return reservation
+
+    def clear(self, run_id: str, *, files: bool) -> None:
+        """End what is left, and remove the run's folder."""
+        self.sweep(run_id)
+        if files:
+            removal.remove(self._home / "scratch" / run_id)
 
     def release(self) -> None:
         """Give the GPUs back."""

@@ -29,7 +29,7 @@ def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
             env={
                 **ranks.told(plan, reservation, local_rank=local_rank, slot=slot),
                 **shares.dealt(slot, number=local_rank, among=plan.gang.processes_per_node),
-                **ranks.network(plan, reservation),
+                **ranks.network(plan, reservation, slot),
                 "JAX_COORDINATOR_ADDRESS": f"{first.address}:{first.ports[0]}",
                 "JAX_NUM_PROCESSES": str(ranks.world_size(plan, reservation)),
                 "JAX_PROCESS_ID": str(rank),

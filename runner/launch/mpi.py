@@ -40,8 +40,8 @@ def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
             env={
                 **ranks.told(plan, reservation, local_rank=local_rank, slot=slot),
                 **shares.shared(slot),
-                **ranks.network(plan, reservation),
-                **_horovod(plan, reservation),
+                **ranks.network(plan, reservation, slot),
+                **_horovod(plan, reservation, slot),
             },
             kind="launched",
         )
@@ -95,8 +95,8 @@ def _mpirun(plan: Plan, reservation: Reservation) -> tuple[str, ...]:
         "plm_rsh_agent": "pushtrain-agent",
         **(_FLAT if len(reservation.slots) > _TREE_ABOVE_NODES else {}),
         # Hosts with a docker0 all have the same address on it: mpirun hangs without these two.
-        "btl_tcp_if_include": reservation.interface,
-        "oob_tcp_if_include": reservation.interface,
+        "btl_tcp_if_include": reservation.interfaces,
+        "oob_tcp_if_include": reservation.interfaces,
         # All of them know each other by these names and their daemons' addresses. To look each name up would be slow
         # where no name server knows it, and take 5 s where one leaves out an answer.
         "if_base_do_not_resolve": "1",
@@ -148,7 +148,7 @@ def _cpus(plan: Plan, slot: Slot) -> float:
     return min(plan.gang.cpus or slot.cpus, slot.cpus)
 
 
-def _horovod(plan: Plan, reservation: Reservation) -> dict[str, str]:
+def _horovod(plan: Plan, reservation: Reservation, slot: Slot) -> dict[str, str]:
     """Settings of Horovod, which a program without it does not read.
 
     Its warning that some ranks wait for others comes after a minute, as by its own default, said here for whoever wants
@@ -158,6 +158,6 @@ def _horovod(plan: Plan, reservation: Reservation) -> dict[str, str]:
     timeline = f"{plan.folders.logs.rstrip('/')}/horovod-timeline.json"
     return {
         "HOROVOD_STALL_CHECK_TIME_SECONDS": "60",
-        "HOROVOD_GLOO_IFACE": reservation.interface,
+        "HOROVOD_GLOO_IFACE": slot.interface or reservation.interface,
         **({"HOROVOD_TIMELINE": timeline} if plan.distribution.timeline else {}),
     }

@@ -58,7 +58,7 @@ def told(plan: Plan, reservation: Reservation, *, local_rank: int, slot: Slot) -
     }
 
 
-def network(plan: Plan, reservation: Reservation) -> dict[str, str]:
+def network(plan: Plan, reservation: Reservation, slot: Slot) -> dict[str, str]:
     """By which interface collectives reach the other ranks; nothing for a rank that is alone.
 
     Left to themselves, Gloo looks up the host's own name, and NCCL takes the first interface that looks good: both end
@@ -67,9 +67,10 @@ def network(plan: Plan, reservation: Reservation) -> dict[str, str]:
     """
     if world_size(plan, reservation) == 1:
         return {}
+    interface = slot.interface or reservation.interface
     return {
-        "GLOO_SOCKET_IFNAME": reservation.interface,
-        "NCCL_SOCKET_IFNAME": f"={reservation.interface}",
+        "GLOO_SOCKET_IFNAME": interface,
+        "NCCL_SOCKET_IFNAME": f"={interface}",
     }
 
 

@@ -43,7 +43,7 @@ def _process(plan: Plan, reservation: Reservation, cluster: Cluster, *, rank: in
         env={
             **ranks.told(plan, reservation, local_rank=rank % per_node, slot=slot),
             **_gpus(tasks, rank=rank, per_node=per_node, slot=slot),
-            **ranks.network(plan, reservation),
+            **ranks.network(plan, reservation, slot),
             "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": kind, "index": int(index)}}),
         },
         daemon=kind in _daemons(tasks),

@@ -34,7 +34,7 @@ def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
             env={
                 **ranks.told(plan, reservation, local_rank=local_rank, slot=slot),
                 **shares.shared(slot),
-                **ranks.network(plan, reservation),
+                **ranks.network(plan, reservation, slot),
                 "TORCH_CPP_LOG_LEVEL": "WARNING",  # torch's own default, which the launcher has not
             },
             kind="launched",

@@ -78,7 +78,7 @@ class Slurm:
         # Debian keeps scontrol where daemons are; times are read as UTC.
         path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
         try:
-            return subprocess.run(  # noqa: S603  # no shell
+            return subprocess.run(
                 argv,
                 input=given,
                 capture_output=True,
@@ -107,7 +107,7 @@ _INSTALL = (
 
 
 def find() -> Slurm:
-    """The cluster of this machine: SLURM_CONF, else the agent's, else what Slurm's commands find. Raises EngineError."""
+    """This machine's cluster: SLURM_CONF, else the agent's, else what Slurm's commands find. Raises EngineError."""
     if shutil.which("sbatch") is None and not Path("/usr/bin/sbatch").exists():
         raise EngineError("the engine slurm needs Slurm's commands, and there is no sbatch", tip=_INSTALL)
     if "SLURM_CONF" in os.environ:

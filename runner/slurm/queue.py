@@ -56,10 +56,10 @@ class Job:
         return self.waits and self.priority == 0
 
 
-def jobs(slurm: Slurm, *, name: str | None = None, start: bool = True) -> tuple[Job, ...]:
+def jobs(slurm: Slurm, *, name: str | None = None) -> tuple[Job, ...]:
     """All jobs in the queue that wait or run, or those of a name; one that is waited for first stands first.
 
-    `start` asks for the estimates of starts as well. Raises EngineError.
+    Raises EngineError.
     """
     chosen = ("--name", name) if name is not None else ()
     wide = ",".join(f"{field}:{_ROOM}" for field in _FIELDS)

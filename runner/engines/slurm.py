@@ -1,0 +1,259 @@
+"""The engine `slurm`: a fleet of hosts. A run is a Slurm job; its supervisor is the batch script of that job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from runner import entry, place, plan, runs, slurm
+from runner.engines import tending
+from runner.engines.inherit import for_hosts
+from runner.errors import Displaced, EngineError, RunNotFound
+from runner.gpus import Gpu, matches
+from runner.host import channel
+from runner.slurm import allocation, submission
+from runner.slurm.client import run_folder
+from runner.slurm.labels import feature
+from runner.store import open_store
+
+if TYPE_CHECKING:
+    import queue
+    from collections.abc import Sequence
+
+    from runner.host.channel import Channel, Event
+    from runner.place import Gang, Reservation
+    from runner.plan import Plan
+    from runner.runs import Run
+    from runner.slurm.allocation import Allocation, Here
+
+logger = logging.getLogger(__name__)
+
+# For so long a host goes without a word from its supervisor, and the other way round: longer than a cable is out.
+LEASE_S = 20.0
+ROLL_TIMES = 3
+# A job that lost its hosts so often has another fault.
+MOST_RESTARTS = 20
+
+
+class Cluster:
+    """A fleet, as seen from a machine that submits to it and from the supervisors on its hosts."""
+
+    name = "slurm"
+    isolates = True
+    allocated = True
+    environment: Literal["venv", "image"] = "image"
+
+    def __init__(self, *, home: Path, store: str) -> None:
+        self._home, self._uri = home, store
+        self._slurm = slurm.find()
+        self._allocation: Allocation | None = allocation.mine(self._slurm)
+        self._hosts: tuple[Here, ...] = ()
+        self._tender = tending.Tender(self._slurm, open_store(store))
+
+    # Whoever asks for a run
+
+    def check(self, gang: Gang) -> None:
+        """Raise NoCapacity when the gang would fit on no choice of the fleet's hosts, EngineError as `Slurm.run`."""
+        wanted = {feature(*label) for label in gang.labels}
+        hosts = tuple(
+            place.Host(
+                name=node.name,
+                address=node.address,
+                cpus=float(node.cpus),
+                memory_bytes=node.memory_bytes,
+                gpus=_cards(node.gpus),
+            )
+            for node in slurm.nodes(self._slurm)
+            if wanted <= set(node.features)
+        )
+        place.place(place.shrunk(gang, hosts, nodes_per_host=1), hosts, nodes_per_host=1)
+
+    def submit(self, run_id: str) -> None:
+        """Put the run's job into the queue; a run that has one is left alone."""
+        store = open_store(self._uri)
+        planned = plan.from_json(store.read(runs.key(run_id, "plan.json")))
+        if not slurm.jobs(self._slurm, name=run_id):
+            environ = for_hosts(
+                os.environ,
+                secrets=() if planned.isolated else (*planned.secrets, *planned.environment.build_secrets),
+            )
+            self._slurm.run(
+                "sbatch",
+                *submission.options(self._wish(planned, run_id), names=environ),
+                f"--output=/tmp/pushtrain-{run_id}.out",
+                given=submission.script(
+                    run_id, store=self._uri, home=os.environ.get("PUSHTRAIN_HOME", ""), folder=run_folder()
+                ),
+                environ={**os.environ, **environ},
+            )
+        entry.enter(store, planned, run_id)
+
+    def _wish(self, planned: Plan, run_id: str) -> submission.Wish:
+        known = slurm.nodes(self._slurm)
+        kinds = {kind for node in known for kind in node.gpus if matches(_card(kind), planned.gang.gpu_model)}
+        exact = kinds.pop() if len(kinds) == 1 and planned.gang.gpu_model else None
+        tier = f"p{planned.priority // 10 * 10}"
+        asked = planned.asked
+        return submission.Wish(
+            run_id=run_id,
+            comment=" ".join(("pushtrain", planned.name, asked.repository or "-", asked.by)).strip(),
+            gang=planned.gang,
+            gres_type=exact,
+            features=tuple(feature(*label) for label in planned.gang.labels),
+            priority=planned.priority,
+            limit_s=planned.limits.run_s,
+            after=self._before(planned),
+            partition=tier if tier in self._partitions() else None,
+        )
+
+    def _before(self, planned: Plan) -> tuple[str, ...]:
+        """The jobs of the runs that this one waits for: it must not hold hosts while it does."""
+        if planned.group is None or planned.supersede:
+            return ()
+        store, found = open_store(self._uri), []
+        for job in slurm.jobs(self._slurm):
+            if runs.is_id(job.name):
+                try:
+                    other = runs.load(store, job.name)
+                except RunNotFound:
+                    continue
+                if other.group == planned.group:
+                    found.append(job.id)
+        return tuple(found)
+
+    def _partitions(self) -> Sequence[str]:
+        return self._slurm.run("sinfo", "--noheader", "--all", "--format=%R").split()
+
+    def queued(self, run_id: str) -> str | None:
+        """For what the run waits, and behind whom."""
+        return self._tender.waits(run_id)
+
+    def lives(self, run: Run) -> bool:
+        """Whether the run has a job that waits or runs. Whoever asks looks after one that waits: tending.py."""
+        return self._tender.look(run)
+
+    # The supervisor, inside its job
+
+    def me(self) -> runs.Supervisor:
+        """This process, in this start of its job."""
+        job = self._allocation.label if self._allocation is not None else ""
+        return runs.Supervisor(host=socket.gethostname(), pid=os.getpid(), job=job)
+
+    def displaced(self) -> str:
+        """Why Slurm takes the hosts away to start the job again, empty where it does not."""
+        if self._allocation is not None and self._allocation.displaced():
+            return (
+                "its hosts were taken away, by a run of higher priority or a fault; it is in the queue again"
+            )
+        return ""
+
+    def reserve(self, gang: Gang, *, run_id: str) -> Reservation:
+        """The hosts of the job, all of which answered. Raises Displaced where they are given back."""
+        del gang, run_id
+        return place.Reservation(
+            slots=tuple(
+                place.Slot(
+                    node_rank=number,
+                    host=here.name,
+                    address=here.address,
+                    gpus=here.gpus,
+                    cpus=here.cpus,
+                    home=here.home,
+                    ip=here.address,
+                    interface=here.interface,
+                    network=here.network,
+                )
+                for number, here in enumerate(self._rolled())
+            ),
+            interface=self._rolled()[0].interface,
+        )
+
+    def _rolled(self) -> tuple[Here, ...]:
+        if not self._hosts:
+            self._hosts = self._roll()
+        return self._hosts
+
+    def _roll(self, *, end: str | None = None, drop: str | None = None) -> tuple[Here, ...]:
+        """Ask all hosts; where one does not answer give all of them back, so that Slurm finds others."""
+        job = self._own()
+        for _ in range(ROLL_TIMES):
+            try:
+                return job.roll(end=end, drop=drop)
+            except EngineError as error:
+                logger.warning("%s", error)
+                why = str(error)
+            time.sleep(1)
+        if job.restarts >= MOST_RESTARTS:
+            raise EngineError(
+                f"started {job.restarts} times on hosts that do not answer: {why}", tip="sinfo -R"
+            )
+        job.requeue()
+        raise Displaced(f"{why}; it waits for other hosts", tip="pushtrain queue")
+
+    def _own(self) -> Allocation:
+        if self._allocation is None:
+            raise EngineError("this is for the supervisor of a run, within its job", tip="pushtrain queue")
+        return self._allocation
+
+    def open(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> Channel:
+        """A line to a new host process over srun."""
+        hosts = self._rolled()
+        here = hosts[node_rank % len(hosts)]  # What an elastic gang left on more hosts is sealed by fewer.
+        run_id, node = scratch.parts[-2:]
+        program = ("-m", "runner.host", f"{run_id}/{node}", str(LEASE_S), "docker", "remote")
+        scratch.mkdir(parents=True, exist_ok=True)
+        return channel.over(
+            node_rank,
+            inbox,
+            argv=self._own().line(here.host, program),
+            log=scratch / "host.log",
+            environ=os.environ,
+            silence_s=LEASE_S,
+        )
+
+    def adopt(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> None:
+        """Nothing to take over: a host process over srun ends with its supervisor."""
+
+    def housed(self, reservation: Reservation) -> Reservation:
+        """With the home of each host."""
+        hosts = self._rolled()
+        slots = (replace(slot, home=hosts[slot.node_rank % len(hosts)].home) for slot in reservation.slots)
+        return replace(reservation, slots=tuple(slots))
+
+    def sweep(self, run_id: str) -> None:
+        """End what an earlier supervisor left on the hosts of this job; from elsewhere, the run's job itself."""
+        if self._allocation is not None and self._allocation.name == run_id:
+            self._roll(end=run_id)
+        else:
+            self._slurm.run("scancel", f"--name={run_id}", "--full")
+
+    def clear(self, run_id: str, *, files: bool) -> None:
+        """As `sweep`. A host that does not answer ends what is left there by itself."""
+        if self._allocation is None or self._allocation.name != run_id:
+            return
+        try:
+            self._allocation.roll(end=run_id, drop=run_id if files else None)
+        except EngineError as error:
+            logger.warning("left behind: %s", error)
+
+    def release(self) -> None:
+        """The hosts are given back when the batch script ends."""
+
+
+def _cards(kinds: dict[str, int]) -> tuple[Gpu, ...]:
+    return tuple(_card(kind) for kind, count in sorted(kinds.items()) for _ in range(count))
+
+
+def _card(kind: str) -> Gpu:
+    """A GPU of which only the type is known, as Slurm names it."""
+    return Gpu(index=0, uuid="", model=kind.replace("_", " "), memory_bytes=0)
+
+
+def engine(*, home: Path, store: str) -> Cluster:
+    """The engine of this module."""
+    return Cluster(home=home, store=store)

@@ -1,0 +1,130 @@
+"""The job in which this process runs -> its hosts, lines to them, and whether Slurm takes it away."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from runner.errors import EngineError
+from runner.slurm.client import COMMAND_WITHIN_S, run_folder
+from runner.slurm.nodes import nodes
+from runner.slurm.submission import on_host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.slurm.client import Slurm
+
+
+class Here(msgspec.Struct, frozen=True, kw_only=True):
+    """What one host of the job says of itself, see roll.py. `host` is its name in the cluster, `name` its own."""
+
+    host: str
+    name: str
+    address: str
+    interface: str
+    network: str
+    cpus: float
+    gpus: tuple[str, ...]
+    home: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """The job of this process; `restarts` counts how often Slurm started it again."""
+
+    slurm: Slurm
+    job: str
+    name: str
+    restarts: int
+    hosts: int
+
+    @property
+    def label(self) -> str:
+        """What tells this start of the job from all others."""
+        return f"{self.job}.{self.restarts}"
+
+    def roll(self, *, end: str | None = None, drop: str | None = None) -> tuple[Here, ...]:
+        """Ask every host of the job at once, see roll.py; in the order of their addresses as texts.
+
+        Raises EngineError when one does not answer.
+        """
+        chosen = (*(("--end", end) if end else ()), *(("--drop", drop) if drop else ()))
+        argv = step(
+            ("-m", "runner.slurm.roll", *self._peers(), *chosen),
+            ("--nodes", str(self.hosts), "--ntasks", str(self.hosts), "--kill-on-bad-exit=0"),
+        )
+        try:
+            done = subprocess.run(
+                argv,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                timeout=COMMAND_WITHIN_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise EngineError("a host of the job does not answer", tip="sinfo -R") from None
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        if len(lines) < self.hosts:
+            said = "; ".join(done.stderr.strip().splitlines()[-3:])
+            raise EngineError(
+                f"{self.hosts - len(lines)} of {self.hosts} hosts did not answer: {said}", tip="sinfo -R"
+            )
+        found = [msgspec.convert(json.loads(line), Here) for line in lines]
+        return tuple(sorted(found, key=lambda here: here.address))
+
+    def line(self, host: str, program: Sequence[str]) -> tuple[str, ...]:
+        """The command that starts `python PROGRAM` on a host, its input and output being that program's."""
+        return step(program, ("--nodes", "1", "--ntasks", "1", "--nodelist", host))
+
+    def displaced(self) -> bool:
+        """Whether Slurm is taking the hosts away to start the job again: preempted, requeued, or a host was lost.
+
+        True as well where slurmctld does not say: nothing is lost by leaving the run open.
+        """
+        try:
+            text = self.slurm.run("scontrol", "show", "job", self.job, "--oneliner", patience_s=5.0)
+        except EngineError:
+            return True
+        fields = dict(word.partition("=")[::2] for word in text.split())
+        return int(fields.get("Restarts", 0)) > self.restarts or fields.get("JobState") in (
+            "PREEMPTED",
+            "NODE_FAIL",
+        )
+
+    def requeue(self) -> None:
+        """Give the hosts back and wait in the queue again. Slurm ends this process then. Raises EngineError."""
+        self.slurm.run("scontrol", "requeue", self.job)
+
+    def _peers(self) -> list[str]:
+        names = self.slurm.run("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
+        known = {node.name: node.address for node in nodes(self.slurm)}
+        return [word for name in names for word in ("--peer", f"{name}={known.get(name, name)}")]
+
+
+def mine(slurm: Slurm) -> Allocation | None:
+    """The job of this process, None where it runs outside of any."""
+    environ = os.environ
+    if "SLURM_JOB_ID" not in environ:
+        return None
+    return Allocation(
+        slurm=slurm,
+        job=environ["SLURM_JOB_ID"],
+        name=environ.get("SLURM_JOB_NAME", ""),
+        restarts=int(environ.get("SLURM_RESTART_COUNT", 0)),
+        hosts=int(environ.get("SLURM_JOB_NUM_NODES", 1)),
+    )
+
+
+def step(program: Sequence[str], where: Sequence[str]) -> tuple[str, ...]:
+    """An srun beside whatever else the job runs, without waiting for it."""
+    home = os.environ.get("PUSHTRAIN_HOST_HOME", "")
+    found = ("sh", "-c", on_host(), "on-host", sys.executable, home, str(run_folder()))
+    return ("srun", "--overlap", "--quiet", "--unbuffered", "--chdir=/", *where, *found, *program)
