@@ -29,7 +29,8 @@ class ContainerLimits:
 class Job:
     """One node's part of one attempt of a run. Secrets travel in it, over the pipe alone, and are never stored.
 
-    The containers of an `isolated` job reach each other and nothing else.
+    The containers of an `isolated` job reach each other and nothing else. With `host_network` containers use the
+    network of their host, and `addresses` has that of each node. The ranks get `grace_s` to end.
     """
 
     run_id: str
@@ -63,6 +64,9 @@ class Job:
     world_size: int = 1
     per_rank: bool = False
     divergence: str = "ignore"
+    host_network: bool = False
+    addresses: tuple[str, ...] = ()
+    grace_s: float = 30.0
 
     @property
     def work(self) -> Path:
@@ -107,6 +111,7 @@ class Job:
                 "datasets": tuple(Dataset(**d) for d in data["datasets"]),
                 "processes": tuple(Process(**{**p, "argv": tuple(p["argv"])}) for p in data["processes"]),
                 "hostnames": tuple(data["hostnames"]),
+                "addresses": tuple(data["addresses"]),
                 "gpus": tuple(data["gpus"]),
             }
         )
