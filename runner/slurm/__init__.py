@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.slurm.client import Slurm, find
-from runner.slurm.nodes import Node, nodes
+from runner.slurm.nodes import Node, node, nodes
 from runner.slurm.queue import Job, jobs
 
-__all__ = ["Job", "Node", "Slurm", "find", "jobs", "nodes"]
+__all__ = ["Job", "Node", "Slurm", "find", "jobs", "node", "nodes"]

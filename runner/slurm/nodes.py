@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.errors import EngineError
+from runner.slurm.client import PATIENCE_S
 from runner.slurm.queue import gpus
 
 if TYPE_CHECKING:
@@ -53,6 +55,17 @@ def nodes(slurm: Slurm) -> tuple[Node, ...]:
     text = slurm.run("scontrol", "show", "node", "--all", "--detail", "--oneliner")
     lines = [line for line in text.splitlines() if line.startswith("NodeName=")]
     return tuple(sorted((_node(line) for line in lines), key=lambda node: node.name))
+
+
+def node(slurm: Slurm, name: str, *, patience_s: float = PATIENCE_S) -> Node | None:
+    """One host; None where the cluster knows none of that name. Raises EngineError."""
+    try:
+        text = slurm.run("scontrol", "show", "node", name, "--detail", "--oneliner", patience_s=patience_s)
+    except EngineError as error:
+        if f"Node {name} not found" in str(error):
+            return None
+        raise
+    return next((_node(line) for line in text.splitlines() if line.startswith("NodeName=")), None)
 
 
 def _node(line: str) -> Node:
