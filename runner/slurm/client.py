@@ -49,6 +49,8 @@ class Slurm:
     ) -> str:
         """Run a command of Slurm and return what it printed; for `patience_s` again while slurmctld is away.
 
+        Bytes that are no UTF-8 are surrogates in it, as `legible` undoes.
+
         Raises EngineError with what it said. Only what may be done twice may be run with patience: `sbatch` is told
         that slurmctld is away before it took anything.
         """
@@ -83,7 +85,7 @@ class Slurm:
                 input=given,
                 capture_output=True,
                 text=True,
-                errors="replace",
+                errors="surrogateescape",
                 timeout=COMMAND_WITHIN_S,
                 env={
                     **(os.environ if environ is None else environ),
@@ -121,6 +123,11 @@ def run_folder() -> Path:
     return Path(os.environ.get("PUSHTRAIN_RUN") or RUN_FOLDER)
 
 
+def legible(text: str) -> str:
+    """`text` with U+FFFD where a byte was no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _last(said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip()]
+    lines = [line for line in legible(said).splitlines() if line.strip()]
     return "; ".join(lines[-3:]) or "it failed and said nothing"

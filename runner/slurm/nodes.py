@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import EngineError
-from runner.slurm.client import PATIENCE_S
+from runner.slurm.client import PATIENCE_S, legible
 from runner.slurm.queue import gpus
 
 if TYPE_CHECKING:
@@ -53,7 +53,12 @@ class Node:
 def nodes(slurm: Slurm) -> tuple[Node, ...]:
     """All hosts by name. Raises EngineError."""
     text = slurm.run("scontrol", "show", "node", "--all", "--detail", "--oneliner")
-    lines = [line for line in text.splitlines() if line.startswith("NodeName=")]
+    return read(text)
+
+
+def read(text: str) -> tuple[Node, ...]:
+    """The hosts that scontrol printed, by name. Pure."""
+    lines = [line for line in legible(text).split("\n") if line.startswith("NodeName=")]
     return tuple(sorted((_node(line) for line in lines), key=lambda node: node.name))
 
 

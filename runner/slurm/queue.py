@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runner.slurm.client import Slurm
 
-# Fields of `squeue -O`, each with room for whatever it may hold; a separator would be found in no name of ours.
+# Fields of `squeue -O`, each of so many bytes: names of jobs may hold any separator, line breaks as well.
 _FIELDS = (
     "JobID", "Name", "StateCompact", "Reason", "PriorityLong", "Partition", "UserName", "NumNodes", "NodeList",
     "tres-per-node", "SubmitTime", "StartTime", "TimeLimit", "RestartCnt", "Comment", "Feature", "ReqNodes",
-    "SchedNodes",
+    "SchedNodes", "tres-per-job",
 )  # fmt: skip
 _ROOM = 256
 _STATES = {"PD": "PENDING", "R": "RUNNING", "CG": "COMPLETING", "CF": "CONFIGURING", "S": "SUSPENDED"}
@@ -64,13 +64,21 @@ def jobs(slurm: Slurm, *, name: str | None = None) -> tuple[Job, ...]:
     chosen = ("--name", name) if name is not None else ()
     wide = ",".join(f"{field}:{_ROOM}" for field in _FIELDS)
     text = slurm.run("squeue", "--noheader", "--all", "--sort=S,-p,i", *chosen, "-O", wide)
-    return tuple(_job(line) for line in text.splitlines() if line.strip())
+    return read(text)
 
 
-def _job(line: str) -> Job:
-    values = dict(
-        zip(_FIELDS, (line[at : at + _ROOM].strip() for at in range(0, len(line), _ROOM)), strict=False)
-    )
+def read(text: str) -> tuple[Job, ...]:
+    """The jobs that squeue printed, in its order; bytes that are no UTF-8 are surrogates in `text`. Pure."""
+    data, length = text.encode("utf-8", "surrogateescape"), len(_FIELDS) * _ROOM
+    # Each is followed by a line break.
+    return tuple(_job(data[at : at + length]) for at in range(0, len(data) - length + 1, length + 1))
+
+
+def _job(record: bytes) -> Job:
+    cells = (record[at : at + _ROOM].decode(errors="replace").strip() for at in range(0, len(record), _ROOM))
+    values = dict(zip(_FIELDS, cells, strict=True))
+    nodes = int(values["NumNodes"].partition("-")[0] or 1)
+    whole = gpus(values["tres-per-job"])
     return Job(
         id=values["JobID"],
         name=values["Name"],
@@ -79,15 +87,15 @@ def _job(line: str) -> Job:
         priority=int(values["PriorityLong"] or 0),
         partition=values["Partition"],
         user=values["UserName"],
-        nodes=int(values["NumNodes"].partition("-")[0] or 1),
+        nodes=nodes,
         hosts=values["NodeList"],
-        gpus_per_node=gpus(values["tres-per-node"]),
+        gpus_per_node=gpus(values["tres-per-node"]) or -(-whole // nodes),
         submitted_at_s=_seconds(values["SubmitTime"]) or 0.0,
         starts_at_s=_seconds(values["StartTime"]),
         restarts=int(values["RestartCnt"] or 0),
-        comment=_or_empty(values.get("Comment", "")),
-        features=_or_empty(values.get("Feature", "")),
-        gpu_type=gpu_type(values["tres-per-node"]),
+        comment=_or_empty(values["Comment"]),
+        features=_or_empty(values["Feature"]),
+        gpu_type=gpu_type(values["tres-per-node"]) or gpu_type(values["tres-per-job"]),
     )
 
 
