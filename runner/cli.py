@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from runner import arguments_agent
 from runner.errors import PushtrainError, SpecError, UsageError
 
 EPILOG = """\
@@ -47,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     _runs(commands)
     _models(commands)
     _github(commands)
+    _watch(commands)
     _keeping(commands)
+    _fleet(commands)
     return top
 
 
@@ -198,6 +201,25 @@ def _github(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
         made.add_argument("--engine", help=_ENGINE)
 
 
+def _watch(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
+    made = _command(
+        commands, "watch", "watch:watch", "train what is pushed and asked for, without a workflow"
+    )
+    made.add_argument("repositories", nargs="*", metavar="OWNER/REPO", help="the repositories to look at")
+    made.add_argument("-f", "--file", help="the path of train.yml in the repository (default: train.yml)")
+    made.add_argument("--engine", help="where it trains: slurm, docker or local")
+    made.add_argument("--every", default="30s", help="how often to look (default: 30s)")
+    made.add_argument(
+        "--once", action="store_true", help="look once, start what is new, say what is due, and end"
+    )
+    made.add_argument("--token-file", metavar="FILE", help="a token, or an App's private key; mode 0600")
+    made.add_argument("--since", metavar="TIME", help="at the first look, begin there: 2h, 2026-11-05T12:00Z")
+    made.add_argument("--from-now", action="store_true", help="take all that is there now as seen")
+    made.add_argument(
+        "--publish-only", action="store_true", help="start nothing; say and publish what is due"
+    )
+
+
 def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
     made = _command(commands, "data", "setup:data", "list registered data sets, or register one")
     made.add_argument(
@@ -210,7 +232,23 @@ def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as abov
     made.add_argument(
         "--older-than", default="30d", help="environments and images unused for so long (default: 30d)"
     )
+    made = _command(
+        commands, "quota", "quota:quota", "GPUs at once and GPU-hours that a repository may have of a fleet"
+    )
+    made.add_argument("repository", nargs="?", metavar="OWNER/NAME")
+    made.add_argument("--gpus", type=int, help="so many at once; further runs wait")
+    made.add_argument("--gpu-hours", type=float, help="so many in all; then runs are refused")
+    made.add_argument(
+        "--user", action="append", default=[], help="another user who may start its runs (you always may)"
+    )
+    made.add_argument("--none", action="store_true", help="take the quota away")
     made = _command(commands, "schema", "setup:schema", "print the JSON Schema of train.yml, for editors")
+
+
+def _fleet(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
+    arguments_agent.add(
+        _command(commands, "agent", "agent:status", "this machine as a head or a host of a fleet")
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
