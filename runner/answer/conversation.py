@@ -12,7 +12,7 @@ from runner import runs
 from runner.answer import accept as acceptance
 from runner.answer import faults, wish
 from runner.answer.outcome import Outcome
-from runner.errors import Conflict, GitHubError, PushtrainError, Refused, SpecError, UsageError
+from runner.errors import Conflict, GitHubDown, GitHubError, PushtrainError, Refused, SpecError, UsageError
 from runner.github import thread
 from runner.report import thread as words
 from runner.trigger import comment as comments
@@ -107,6 +107,10 @@ def _do(desk: Desk, comment: Comment, command: comments.Command, number: int, *,
         if isinstance(command, comments.Cancel | comments.Promote):
             return _once(desk, comment, command, number, trusted=trusted)
         return _obey(desk, comment, command, number, trusted=trusted)
+    except GitHubDown as error:
+        if desk.comes_again:
+            raise
+        return _failed(command, error)
     except PushtrainError as error:
         return _failed(command, error)
 

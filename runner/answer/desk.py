@@ -43,7 +43,8 @@ class Desk:
     """All of it.
 
     `quick` is the repository for what must not hold up a run: it gives up soon, to try again later. `token_lasts`
-    says whether the token is good for longer than the job, `buttons` whether GitHub tells anybody of the buttons of
+    says whether the token is good for longer than the job, `comes_again` whether who asks does so again by itself after
+    an outage of GitHub, so that nobody is told of it; `buttons` whether GitHub tells anybody of the buttons of
     our checks: of those that a job's token made it starts no workflow.
     https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows#check_run
     """
@@ -60,6 +61,7 @@ class Desk:
     default_branch: str
     token_lasts: bool
     buttons: bool
+    comes_again: bool = False
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec.structs import replace
 
 from runner.answer import said as memory
+from runner.answer.lease import Lease
 from runner.answer.said import Said
 from runner.errors import GitHubAbsent, GitHubDenied, GitHubError
 from runner.github import check as checks
@@ -22,6 +24,8 @@ from runner.report import check as check_text
 from runner.report import comment as comment_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runner.answer.desk import Desk
     from runner.report.facts import RunFacts
     from runner.runs import Run
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# Longer than the longest pause between two updates, so that who speaks is not taken for dead.
+SPEAKS_S = 900.0
 
 BUTTONS = (
     checks.Action(label="Cancel", description="Stop it; its outputs are kept", identifier="cancel"),
@@ -44,6 +51,9 @@ class Voice:
         self._desk, self._said, self._store, self._name = desk, said, store, name
         self._missed = False
         self._lock: contextlib.ExitStack | None = None
+        key = f"github/{said.repository}/voices/{said.key}.json"
+        self._turn = Lease(store, key, by=_machine(desk.shop.home), lasts_s=SPEAKS_S)
+        self._speaks = False
 
     @property
     def said(self) -> Said:
@@ -64,7 +74,10 @@ class Voice:
         self._keep(detached=True)
 
     def speaks(self) -> bool:
-        """Whether it is ours to say: of several who follow one run on this machine one speaks, as long as it lives."""
+        """Whether it is ours to say: of several who follow one run one speaks, as long as it lives.
+
+        On this machine that is known at once, from others by what they keep in the store.
+        """
         if self._lock is None:
             lock = contextlib.ExitStack()
             path = self._desk.shop.home / "voices" / f"{self._said.key}.lock"
@@ -72,8 +85,17 @@ class Voice:
                 lock.close()
                 return False
             self._lock = lock
+        spoke, self._speaks = self._speaks, self._turn.take() == "ours"
+        if self._speaks and not spoke:
             self._said = memory.load(self._store, self._said.repository, self._said.key) or self._said
-        return True
+        return self._speaks
+
+    def leave(self) -> None:
+        """Let others speak. Safe to repeat."""
+        if self._lock is not None:
+            self._turn.give_back()
+            self._lock.close()
+        self._lock, self._speaks = None, False
 
     def say_check(self, facts: RunFacts, *, lost: bool = False) -> None:
         """Create the check, or bring it up to date. Safe to repeat: what GitHub has is not sent again.
@@ -142,9 +164,7 @@ class Voice:
         """The run ended and all of it was said: it leaves the outbox."""
         self._keep(closed=True)
         memory.close_outbox(self._store, self._said)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self.leave()
 
     def forget_misses(self) -> None:
         """Before everything is tried once more."""
@@ -209,6 +229,11 @@ class Voice:
 
 def _ended_at_s(run: Run) -> float | None:
     return run.stages[-1].started_at_s if run.state.ended else None
+
+
+def _machine(home: Path) -> str:
+    """This machine's state folder, whose locks say which of its processes speaks."""
+    return f"{socket.gethostname()}:{home}"
 
 
 def _digest(text: str) -> str:

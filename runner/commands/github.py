@@ -47,7 +47,7 @@ def event(asked: argparse.Namespace) -> int:
     from runner.answer import faults, finish
     from runner.errors import PushtrainError
 
-    _undumpable()
+    undumpable()
     logging.getLogger("runner").setLevel(logging.INFO)
     stop, failure = _Stop(), None
     with _quiet_commands():
@@ -150,7 +150,7 @@ def watch(asked: argparse.Namespace) -> int:
     """Keep GitHub up to date on the runs that no job follows, until they ended; then say what else is due."""
     from runner.answer import outbox
 
-    _undumpable()
+    undumpable()
     desk = _desk(asked)
     outbox.watch(desk)
     return 79 if outbox.send(desk) else 0
@@ -228,7 +228,7 @@ def _quiet_commands() -> Iterator[None]:
             print(f"\n::{word}::", flush=True)
 
 
-def _undumpable() -> None:
+def undumpable() -> None:
     """Keep other processes of this user, such as a training, from reading our memory and environment (tokens)."""
     import ctypes
 
@@ -263,7 +263,7 @@ def _desk(asked: argparse.Namespace) -> Desk:
         place=here,
         remote=desks.remote(environ, token=repository.token()),
         job=desks.job(environ),
-        options=_options(asked),
+        options=options(asked),
         results=desks.results(environ, home=shop.home),
         default_branch=desks.default_branch(environ) or contents.default_branch(repository),
         # The token of a job begins so, and ends with the job; one of an App as well, but we renew it.
@@ -272,7 +272,8 @@ def _desk(asked: argparse.Namespace) -> Desk:
     )
 
 
-def _options(asked: argparse.Namespace) -> Options:
+def options(asked: argparse.Namespace) -> Options:
+    """The inputs of the action, from the command line and the environment. Raises UsageError."""
     from runner.answer.desk import Options, read_params
     from runner.errors import UsageError
 

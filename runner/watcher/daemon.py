@@ -1,0 +1,108 @@
+"""Repositories and orders -> threads that watch them until they are told to end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from runner.answer import said as memory
+from runner.errors import GitHubDown
+from runner.watcher.guard import guarded
+from runner.watcher.post import Orders, Post
+
+if TYPE_CHECKING:
+    from runner.errors import PushtrainError
+    from runner.store import Store
+
+logger = logging.getLogger(__name__)
+
+OTHERS_EVERY_S = 30.0
+
+
+@dataclass(kw_only=True)
+class Daemon:
+    """A watcher of `names`, or of none; what is due of other repositories in the store it says too (`others`)."""
+
+    orders: Orders
+    names: tuple[str, ...]
+    others: bool
+    stop: threading.Event = field(default_factory=threading.Event)
+    _threads: dict[str, threading.Thread] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Watch until `stop` is set. Blocks; runs go on afterwards. Raises PushtrainError where it cannot begin."""
+        for name in self.names:
+            post = Post(orders=self.orders, name=name, stop=self.stop)
+            try:
+                post.begin()
+            except GitHubDown as error:
+                logger.warning("%s: %s; it will begin later", name, error)
+            self._start(post, until_idle=False)
+        while not self.stop.is_set():
+            if self.others:
+                fault = guarded(self._start_others)
+                if fault is not None:
+                    logger.error("%s", fault)
+            self.stop.wait(OTHERS_EVERY_S)
+        for thread in self._threads.values():
+            thread.join()
+
+    def once(self) -> bool:
+        """Look once at each; returns whether nothing is left to be done. Raises PushtrainError for a wrong name."""
+        errors: list[PushtrainError] = []
+        whole = True
+        for post in [*self._posts(self.names, self.orders), *self._posts(self._other_names(), self._quiet())]:
+            found: list[bool] = []
+
+            def look(post: Post = post, found: list[bool] = found) -> None:
+                post.begin()
+                found.append(post.once())
+
+            error = guarded(look)
+            if error is not None:
+                logger.error("%s: %s", post.name, error)
+                errors.append(error)
+            whole = whole and bool(found and found[0])
+        if errors:
+            raise errors[0]
+        return whole
+
+    def _posts(self, names: Iterable[str], orders: Orders) -> list[Post]:
+        return [Post(orders=orders, name=name, stop=self.stop) for name in names]
+
+    def _start_others(self) -> None:
+        for name in self._other_names():
+            thread = self._threads.get(name)
+            if thread is None or not thread.is_alive():
+                self._start(Post(orders=self._quiet(), name=name, stop=self.stop), until_idle=True)
+
+    def _other_names(self) -> tuple[str, ...]:
+        """Repositories of which something is left to say, and that nobody here watches."""
+        if not self.others:
+            return ()
+        own = {name.lower() for name in self.names}
+        return tuple(name for name in due(self.orders.shop.store) if name.lower() not in own)
+
+    def _quiet(self) -> Orders:
+        return replace(self.orders, looks=False)
+
+    def _start(self, post: Post, *, until_idle: bool) -> None:
+        thread = threading.Thread(
+            target=guarded,
+            args=(lambda: post.watch(until_idle=until_idle),),
+            name=post.name,
+            daemon=True,
+        )
+        self._threads[post.name] = thread
+        thread.start()
+
+
+def due(store: Store) -> tuple[str, ...]:
+    """The repositories of which something is left to say."""
+    names = [
+        f"{owner}/{name}" for owner in store.children("github") for name in store.children(f"github/{owner}")
+    ]
+    return tuple(name for name in names if memory.due(store, name))

@@ -1,0 +1,204 @@
+"""One repository of a watcher -> its desk, made anew as tokens are, and its turns: look, follow, wait."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.answer import desk as desks
+from runner.answer.desk import Desk, Job, Options
+from runner.checkout import Remote
+from runner.errors import GitHubDenied, GitHubError
+from runner.github import client, contents
+from runner.github.features import Features
+from runner.lock import held
+from runner.report.facts import Place
+from runner.watcher.follower import Follower
+from runner.watcher.guard import guarded
+from runner.watcher.look import LEASE_S, Look
+
+if TYPE_CHECKING:
+    from runner.github.client import Auth, Repository
+    from runner.pipeline import Workshop
+
+logger = logging.getLogger(__name__)
+
+STEP_S = 1.0
+# A change of the default branch is seen after so long; until then its old train.yml says who may.
+DEFAULT_BRANCH_S = 60.0
+CACHE_KEPT_S = 2 * 86400.0
+TIDY_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What a watcher is told: how often to look (`every_s`), and where it begins.
+
+    `looks` is False where runs are only told of and published. `auth` says who we are; it is asked again every time
+    GitHub refuses who we were.
+    """
+
+    shop: Workshop
+    auth: Callable[[], Auth]
+    environ: Mapping[str, str]
+    options: Options
+    every_s: float
+    looks: bool
+    since_s: float | None = None
+    from_now: bool = False
+    lease_s: float = LEASE_S
+
+
+@dataclass(kw_only=True)
+class Post:
+    """One repository, watched. Of one thread, but for `stop`."""
+
+    orders: Orders
+    name: str
+    stop: threading.Event
+    _repository: Repository | None = None
+    _default: tuple[str, float] = ("", 0.0)
+    _begun: bool = False
+    _tidied_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        orders = self.orders
+        self.follower = Follower(desk=self.desk, every_s=STEP_S)
+        self._look = Look(
+            desk=self.desk,
+            by=watcher_name(orders.shop.home),
+            every_s=orders.every_s,
+            lease_s=orders.lease_s,
+            stopped=self.stop.is_set,
+        )
+
+    def begin(self) -> None:
+        """Take what is there as seen, as ordered. Raises GitHubError, so that a wrong name or token is told at once."""
+        desk = self.desk()
+        if self.orders.looks and not self._begun:
+            if self.orders.from_now:
+                self._look.forget(desk)
+            self._look.begin(desk, since_s=self.orders.since_s)
+        self._begun = True
+
+    def once(self) -> bool:
+        """Look once, do what is new and say what is due; returns whether nothing is left. Runs go on by themselves."""
+        if not self._begun:
+            self.begin()
+        whole = self._look.look() if self.orders.looks else True
+        self.follower.look()
+        self.follower.step()
+        return whole
+
+    def watch(self, *, until_idle: bool) -> None:
+        """Look and follow until `stop`, or (`until_idle`) until nothing is left to say. Blocks."""
+        due_s = 0.0
+        with held(self._lock(), wait_s=0.0) as first:
+            if not first:
+                logger.info("%s: another watcher of this machine is at it; waiting for its end", self.name)
+        while not self.stop.is_set():
+            with held(self._lock(), wait_s=STEP_S) as ours:
+                while ours and not self.stop.is_set():
+                    if time.monotonic() >= due_s:
+                        due_s = self._round()
+                    self.follower.step()
+                    if until_idle and self.follower.idle:
+                        return
+                    self.stop.wait(STEP_S)
+
+    def _round(self) -> float:
+        """Look once; returns when the next look is due."""
+        error = guarded(lambda: self.once())
+        if isinstance(error, GitHubError):
+            logger.warning("%s: %s%s", self.name, error, f" ({error.tip})" if error.tip else "")
+            if isinstance(error, GitHubDenied):
+                self._leave()
+        elif error is not None:
+            logger.error("%s: %s%s", self.name, error, f" ({error.tip})" if error.tip else "")
+        self._tidy()
+        return time.monotonic() + self.orders.every_s
+
+    def desk(self) -> Desk:
+        """All that is at hand, with a token that is good now. Raises GitHubError, or UsageError without one."""
+        orders, repository = self.orders, self._connected()
+        place = _place(orders.environ, self.name)
+        return Desk(
+            shop=orders.shop,
+            repository=repository,
+            quick=repository,
+            features=Features(),
+            place=place,
+            remote=Remote(url=f"{place.url}.git", token=repository.token()),
+            job=Job(id="watch", attempt=1, url=""),
+            options=orders.options,
+            results=desks.results({}, home=orders.shop.home),
+            default_branch=self._default_branch(repository),
+            token_lasts=True,
+            buttons=False,
+            comes_again=True,
+        )
+
+    def _connected(self) -> Repository:
+        if self._repository is None:
+            orders = self.orders
+            self._repository = client.connect(
+                api_url=orders.environ.get("GITHUB_API_URL") or "https://api.github.com",
+                repository=self.name,
+                auth=orders.auth(),
+                cache=orders.shop.home / "cache" / "github",
+                patience_s=client.IMPATIENCE_S,
+            )
+        return self._repository
+
+    def _leave(self) -> None:
+        """Connect anew the next time: whoever renewed the token wrote it into its file."""
+        if self._repository is not None:
+            self._repository.close()
+        self._repository = None
+        self.follower.restart()
+
+    def _default_branch(self, repository: Repository) -> str:
+        name, at_s = self._default
+        if not name or time.monotonic() - at_s > DEFAULT_BRANCH_S:
+            name = contents.default_branch(repository)
+            self._default = (name, time.monotonic())
+        return name
+
+    def _lock(self) -> Path:
+        """One watcher of each kind is enough for a machine: a second one takes its place once it is gone."""
+        kind = repr((self.name.lower(), self.orders.options, self.orders.looks))
+        return self.orders.shop.home / "watch" / f"{hashlib.sha256(kind.encode()).hexdigest()[:16]}.lock"
+
+    def _tidy(self) -> None:
+        """Answers that were not asked for lately go: each comment makes an address of its own."""
+        if time.monotonic() - self._tidied_s < TIDY_S:
+            return
+        self._tidied_s = time.monotonic()
+        for path in (self.orders.shop.home / "cache" / "github").rglob("*"):
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_mtime < time.time() - CACHE_KEPT_S:
+                    path.unlink()
+
+
+def watcher_name(home: Path) -> str:
+    """What claims of this machine's watchers go by: one of them at a time, as its locks say, with this `home`."""
+    path = home / "watch" / "name"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with held(path.with_suffix(".lock"), wait_s=STEP_S):
+        if not path.exists():
+            path.write_text(secrets.token_hex(8))
+        return f"{socket.gethostname()}:{path.read_text()}"
+
+
+def _place(environ: Mapping[str, str], name: str) -> Place:
+    server = environ.get("GITHUB_SERVER_URL") or "https://github.com"
+    return Place(server_url=server.rstrip("/"), repository=name, job_url="")
