@@ -541,9 +541,11 @@ class Repository:
         with self.world.lock:
             return [comment for comment in self.record.comments.values() if comment.issue == number]
 
-    def edit(self, comment: Comment, body: str, *, at_s: float | None = None) -> None:
+    def edit(self, comment: Comment, body: str, *, at_s: float | None = None, by: str | None = None) -> None:
+        """Its author, or somebody else who may write here, edits a comment."""
         with self.world.lock:
             comment.body = body
+            comment.edited_by = self.github.user(by) if by else comment.by
             comment.updated_at_s = self.world.now_s if at_s is None else at_s
 
     def delete_comment(self, comment: Comment) -> None:

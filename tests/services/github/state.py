@@ -118,6 +118,7 @@ class Comment:
     created_at_s: float
     updated_at_s: float
     reactions: list[Reaction] = field(default_factory=list)
+    edited_by: User | None = None
 
 
 @dataclass(kw_only=True)

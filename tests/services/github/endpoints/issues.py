@@ -46,6 +46,17 @@ def comments(ask: Ask, repo: Repo, issue_number: int) -> Reply:
     return Reply(body=[ask.shapes.comment(repo, comment) for comment in ask.page(found)])
 
 
+@endpoint("GET", "/repos/{owner}/{repo}/issues/comments", needs=_READ)
+def every_comment(ask: Ask, repo: Repo) -> Reply:
+    since, by_change = ask.query("since"), ask.query("sort", "created") == "updated"
+    found = [one for one in repo.comments.values() if not since or iso(one.updated_at_s) >= since]
+    found.sort(key=lambda one: (one.updated_at_s if by_change else one.created_at_s, one.id))
+    # As GitHub documents it, the direction counts only where `sort` is given.
+    if ask.query("direction", "asc") == "desc" and ask.query("sort"):
+        found.reverse()
+    return Reply(body=[ask.shapes.comment(repo, one) for one in ask.page(found)])
+
+
 @endpoint("POST", "/repos/{owner}/{repo}/issues/{issue_number}/comments", needs=_WRITE)
 def create(ask: Ask, repo: Repo, issue_number: int) -> Reply:
     about = issue_of(repo, issue_number)
@@ -91,6 +102,7 @@ def update(ask: Ask, repo: Repo, comment_id: int) -> Reply:
     found = _comment(repo, comment_id)
     found.body = _body(ask)
     found.updated_at_s = ask.world.now_s
+    found.edited_by = ask.user
     return Reply(body=ask.shapes.comment(repo, found))
 
 
