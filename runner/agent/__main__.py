@@ -1,0 +1,135 @@
+"""`python -m runner.agent --state DIR`: the agent itself; agent.json and the folder of state -> a host in the fleet."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.agent import daemons, layout, membership, processes
+from runner.agent.keeper import Keeper
+from runner.agent.settings import State
+from runner.agent.token import metrics_token
+from runner.errors import EngineError, PushtrainError
+from runner.lock import held
+from runner.slurm.client import run_folder
+
+if TYPE_CHECKING:
+    from runner.agent.layout import About
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 30.0
+FIRST_LOOKS_EVERY_S = 2.0
+# For so long a slurmd may need to be known to the head after its start.
+REGISTERS_WITHIN_S = 20.0
+ROTATE_EVERY_S = 600.0
+LOCK = "agent.lock"
+
+
+def run(state: State) -> None:
+    """Keep this machine in the fleet until SIGTERM. Raises PushtrainError where it cannot begin."""
+    folder = run_folder()
+    with held(folder / LOCK) as ours:
+        if not ours:
+            raise EngineError("an agent runs on this machine already", tip="pushtrain agent status")
+        (folder / "agent.pid").write_text(f"{os.getpid()}\n")
+        asked = _Asked()
+        about = layout.about()
+        keeper = Keeper(
+            daemons.wanted(about, run=folder),
+            noted=folder / "daemons.json",
+            logs=state.logs,
+            configured_by=(folder / "slurm.conf", folder / "gres.conf"),
+        )
+        keeper.begin(before={"slurmd": lambda: membership.clear(about)})
+        _serve(about, state)
+        if about.works:
+            threading.Thread(target=_stay, args=(about, keeper, asked), daemon=True).start()
+        while not asked.number:
+            keeper.wait(asked.wakeup, most_s=ROTATE_EVERY_S)
+            keeper.rotate()
+        _end(about, keeper, leaves=asked.number == signal.SIGUSR1)
+
+
+class _Asked:
+    """The signal that asked for the end, and a descriptor that can be read as soon as one did."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.wakeup, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, self._take)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _take(self, number: int, _frame: object) -> None:
+        self.number = number
+
+
+def _serve(about: About, state: State) -> None:
+    if about.role == "client" or importlib.util.find_spec("runner.agent.endpoint") is None:
+        return
+    endpoint = importlib.import_module("runner.agent.endpoint")
+    try:
+        endpoint.serve(about.address, about.metrics_port, metrics_token(state.key.read_bytes()))
+    except OSError as error:
+        # Others cannot look at this host then; it trains none the worse.
+        logger.error("metrics cannot be served at %s:%d: %s", about.address, about.metrics_port, error)
+
+
+def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
+    """Tell the head what this host is; where it forgot it, as with its state, let slurmd say it anew."""
+    known = False
+    while not asked.number:
+        time.sleep(LOOK_EVERY_S if known else FIRST_LOOKS_EVERY_S)
+        if asked.number:
+            return
+        try:
+            found = membership.node(membership.cluster(), about.name)
+            if found is not None:
+                membership.tell(about, found)
+            known = found is not None
+        except EngineError as error:
+            logger.info("the head does not answer: %s", error)
+            continue
+        if found is None and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S:
+            logger.warning("the head does not know this host: slurmd is started again")
+            keeper.restart("slurmd")
+
+
+def _end(about: About, keeper: Keeper, *, leaves: bool) -> None:
+    if leaves and about.works:
+        keeper.end(("slurmd",))
+        try:
+            membership.delete(about.name)
+        except EngineError as error:
+            logger.error("the head still counts this host: %s", error)
+    keeper.end()
+    logger.info("ended")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The process: 0 after it was told to end."""
+    reader = argparse.ArgumentParser(prog="python -m runner.agent")
+    reader.add_argument("--state", type=Path, required=True)
+    state = State(folder=reader.parse_args(argv).state)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    processes.rotate(state.logs / "agent.log", most_bytes=2**20)
+    try:
+        run(state)
+    except PushtrainError as error:
+        logger.error("%s%s", error, f"; tip: {error.tip}" if error.tip else "")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""What `agent start` was told -> a host of the fleet: settings kept, files written, the agent started."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.agent import addresses, daemons, inventory, layout, membership, needs, processes, token
+from runner.agent.settings import Settings, State
+from runner.errors import EngineError, Refused, UsageError
+from runner.lock import is_held
+from runner.slurm.client import run_folder
+from runner.slurm.conf import Cluster, Ports, Power
+
+if TYPE_CHECKING:
+    from runner.agent.inventory import Inventory
+    from runner.agent.layout import About
+    from runner.agent.token import Token
+
+REGISTERED_WITHIN_S = 60.0
+GIVE_UP_AFTER_FAILURES = 4
+LOCK = "agent.lock"
+_LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """The command line of a start. `address` and `name` are found where they are None."""
+
+    address: str | None = None
+    name: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    gpus: bool = True
+    works: bool = True
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    home: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadWish(Wish):
+    """The command line of the first start of a fleet."""
+
+    cluster: str = "pushtrain"
+    store: str | None = None
+    registry: str | None = None
+    serves_registry: bool = False
+    power: Power | None = None
+
+
+def head(wish: HeadWish, state: State) -> About:
+    """Write all that makes this machine the head. The key of an earlier start is kept, so that its hosts stay.
+
+    Raises UsageError, EngineError (with all that is missing).
+    """
+    found = _ready(inventory.look(Path(wish.home)), role="head")
+    state.make()
+    address = wish.address or addresses.of_head()
+    settings = replace(_settings(wish, address), role="head", serves_registry=wish.serves_registry)
+    registry = f"{address}:{Ports().registry}" if wish.serves_registry else wish.registry
+    made = token.Token(
+        cluster=Cluster(name=wish.cluster, head=addresses.host_name(), address=address, power=wish.power),
+        key=base64.b64encode(_key(state)).decode(),
+        store=wish.store,
+        registry=registry,
+        slurm=found.slurm_version or "",
+        pushtrain=found.pushtrain_version,
+    )
+    return _written(settings, made, found, state)
+
+
+def member(wish: Wish, state: State, *, head: str, given: Path, client: bool) -> About:
+    """Write all that makes this machine a host of the fleet of that token, or one that only submits (`client`).
+
+    Raises Refused for a token that others can read, UsageError, EngineError (with all that is missing, versions that
+    are not the head's included).
+    """
+    told = token.read(given)
+    found = _ready(inventory.look(Path(wish.home)), role="client" if client else "member", told=told)
+    state.make()
+    reached = told.cluster.address if head == told.cluster.head else addresses.resolve(head)
+    told = replace(told, cluster=replace(told.cluster, address=reached))
+    settings = _settings(wish, wish.address or addresses.of_member(reached))
+    settings = replace(settings, role="client", works=False) if client else settings
+    return _written(settings, told, found, state)
+
+
+def again(state: State) -> About:
+    """The same as the last time, after a reboot or a change of this machine. Raises UsageError, EngineError."""
+    settings = state.load()
+    told = token.read(state.token)
+    found = _ready(inventory.look(Path(settings.home)), role=settings.role)
+    state.make()
+    if settings.role == "head":
+        told = replace(told, slurm=found.slurm_version or "", pushtrain=found.pushtrain_version)
+    return _written(settings, told, found, state)
+
+
+def _settings(wish: Wish, address: str) -> Settings:
+    return Settings(
+        role="member",
+        works=wish.works,
+        name=wish.name or addresses.host_name(),
+        address=address,
+        home=wish.home,
+        labels=wish.labels,
+        gpus=wish.gpus,
+        cpus=wish.cpus,
+        memory_bytes=wish.memory_bytes,
+    )
+
+
+def _ready(found: Inventory, *, role: needs.Role, told: Token | None = None) -> Inventory:
+    lacks = needs.missing(
+        found,
+        role=role,
+        head_slurm=told.slurm if told else None,
+        head_pushtrain=told.pushtrain if told else None,
+    )
+    if lacks:
+        raise EngineError(
+            f"this machine is no {role} of a fleet yet; it lacks:\n{needs.listed(lacks)}",
+            tip="pushtrain agent start again, when these are there",
+        )
+    return found
+
+
+def _key(state: State) -> bytes:
+    if not state.key.exists():
+        token.write_secret(state.key, secrets.token_bytes(token.KEY_BYTES))
+    return state.key.read_bytes()
+
+
+def _written(settings: Settings, told: Token, found: Inventory, state: State) -> About:
+    if is_held(run_folder() / LOCK):
+        raise UsageError(
+            "an agent runs on this machine already",
+            tip="pushtrain agent status; to change it: pushtrain agent stop",
+        )
+    if not (state.key.exists() and state.key.read_bytes() == told.key_bytes):
+        token.write_secret(state.key, told.key_bytes)
+    token.write(state.token, told)
+    about = layout.write(settings, told, found, state=state.folder)
+    if settings.serves_registry:
+        text = daemons.registry_conf(
+            folder=state.folder / "registry", address=settings.address, port=told.cluster.ports.registry
+        )
+        (state.folder / "registry.yml").write_text(text)
+    state.save(settings)
+    return about
+
+
+# starting it
+
+
+def argv(state: State) -> list[str]:
+    """The agent as a command."""
+    return [sys.executable, "-m", "runner.agent", "--state", str(state.folder)]
+
+
+def detached(state: State) -> subprocess.Popen[bytes]:
+    """Start the agent apart from this process; what it says goes to its log."""
+    with (state.logs / "agent.log").open("ab") as log:
+        return subprocess.Popen(
+            argv(state), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )  # fmt: skip
+
+
+def wait(about: About, state: State, agent: subprocess.Popen[bytes]) -> None:
+    """Return when the head has this host (to a client: answers). Raises EngineError, with the log that says why."""
+    deadline_s = time.monotonic() + REGISTERED_WITHIN_S
+    while time.monotonic() < deadline_s:
+        if agent.poll() is not None:
+            raise EngineError(f"the agent ended:\n{processes.tail(state.logs / 'agent.log')}", tip=_LOOK)
+        _look_for_failures(about, state)
+        if _is_there(about):
+            return
+        time.sleep(_LOOK_EVERY_S)
+    raise _not_there(about, state)
+
+
+_LOOK = "pushtrain agent status"
+
+
+def _is_there(about: About) -> bool:
+    try:
+        if not about.works:
+            membership.cluster().run("scontrol", "show", "config", patience_s=0.0)
+            return True
+        return membership.awaited(about, within_s=0.0) is not None
+    except Refused:
+        raise
+    except EngineError as error:
+        if "does not take" in str(error):
+            raise
+        return False
+
+
+def _look_for_failures(about: About, state: State) -> None:
+    noted = processes.load(run_folder() / "daemons.json")
+    for daemon in daemons.wanted(about, run=run_folder()):
+        if (note := noted.get(daemon.name)) and note.failures >= GIVE_UP_AFTER_FAILURES:
+            said = processes.tail(daemon.log(state.logs)) or processes.tail(daemon.printed(state.logs))
+            raise EngineError(f"{daemon.name} does not stay up:\n{said}", tip=_cure(said, daemon.name))
+
+
+def _cure(said: str, name: str) -> str:
+    if "ddress already in use" in said or "address already in use" in said:
+        return f"another {name} has its port: ss -ltnp shows whose; systemctl disable --now {name}"
+    return _LOOK
+
+
+def _not_there(about: About, state: State) -> EngineError:
+    from runner.agent import reach
+
+    return reach.explain(about, state)

@@ -1,0 +1,153 @@
+"""A host's name -> what the head thinks of it, and drain, resume and leave."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from runner import slurm as slurms
+from runner.errors import EngineError, Refused, UsageError
+from runner.slurm import Slurm
+from runner.slurm.client import run_folder
+
+if TYPE_CHECKING:
+    from runner.agent.layout import About
+    from runner.slurm import Node
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.2
+_WAIT_FOR_JOBS_S = 2.0
+_WORDS = ("CPUs=", "Gres=", "Feature=", "NodeAddr=")
+
+
+def cluster() -> Slurm:
+    """The fleet of this machine's agent, whatever SLURM_CONF says."""
+    return Slurm(conf=run_folder() / "slurm.conf")
+
+
+def node(slurm: Slurm, name: str, *, patience_s: float = 0.0) -> Node | None:
+    """What the head says of a host; None where it knows none of that name. Raises EngineError where it is away."""
+    return slurms.node(slurm, name, patience_s=patience_s)
+
+
+def awaited(about: About, *, within_s: float) -> Node | None:
+    """Wait until the head has registered this host; None where it has not in time. Raises EngineError if it refuses."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        try:
+            found = node(cluster(), about.name)
+        except EngineError as error:
+            logger.info("%s", error)
+            found = None
+        if found and "INVAL" in found.states | {found.reason[:5]}:
+            raise EngineError(
+                f"the head does not take this host: {found.reason}", tip="pushtrain agent status"
+            )
+        if found and not found.states & {"UNKNOWN", "NOT_RESPONDING", "DOWN", "FUTURE"}:
+            return found
+        if time.monotonic() > deadline_s:
+            return None
+        time.sleep(_LOOK_EVERY_S)
+
+
+def clear(about: About) -> None:
+    """Before the first slurmd of an agent: let the head forget a host of this name that had other things.
+
+    Raises Refused where another machine of that name is in the fleet now.
+    """
+    try:
+        known = node(cluster(), about.name, patience_s=5.0 if about.role == "head" else 0.0)
+    except EngineError as error:
+        logger.info("the head does not answer yet: %s", error)
+        return
+    if known is None:
+        return
+    if known.address != about.address and known.takes_jobs:
+        raise Refused(
+            f"there is a host {about.name} in the fleet already, at {known.address}",
+            tip="give this one another name: pushtrain agent start … --name NAME",
+        )
+    if _told(known) != _wanted(about):
+        _delete(about.name)
+
+
+def _told(known: Node) -> tuple[str, ...]:
+    gres = ",".join(f"gpu:{kind}:{count}" for kind, count in sorted(known.gpus.items()))
+    return (str(known.cpus), gres, ",".join(known.features), known.address)
+
+
+def _wanted(about: About) -> tuple[str, ...]:
+    said = dict(word.partition("=")[::2] for word in about.host_conf.split())
+    gres = ",".join(sorted(filter(None, said.get("Gres", "").split(","))))
+    return (said["CPUs"], gres, said["Feature"], said["NodeAddr"])
+
+
+def _delete(name: str) -> None:
+    try:
+        cluster().run("scontrol", "delete", f"nodename={name}", patience_s=0.0)
+    except EngineError as error:
+        # A job holds it: it stays as the head knows it, until the next start.
+        logger.warning("the head keeps what it knew of %s: %s", name, error)
+
+
+def comment(about: About) -> str:
+    """What a host says of itself at the head, for `pushtrain runners`."""
+    said = {"pushtrain": about.pushtrain, "metrics": about.metrics_port}
+    return json.dumps(said, separators=(",", ":"))
+
+
+def tell(about: About, found: Node) -> None:
+    """Say it, unless it is known. Raises EngineError."""
+    if found.comment != comment(about):
+        cluster().run(
+            "scontrol", "update", f"nodename={about.name}", f"comment={comment(about)}", patience_s=0.0
+        )
+
+
+def drain(name: str, *, reason: str) -> None:
+    """Give it no more jobs; those it has go on. Raises EngineError. Safe to repeat."""
+    cluster().run("scontrol", "update", f"nodename={name}", "state=drain", f"reason={reason}")
+
+
+def resume(name: str) -> None:
+    """Give it jobs again. Raises EngineError, UsageError where it does not know it. Safe to repeat."""
+    found = node(cluster(), name, patience_s=10.0)
+    if found is None:
+        raise UsageError(f"there is no host {name} in the fleet", tip="pushtrain runners")
+    if found.states & {"DRAIN", "DOWN", "FAIL"}:
+        cluster().run("scontrol", "update", f"nodename={name}", "state=resume")
+
+
+def jobs_on(name: str) -> tuple[str, ...]:
+    """Names of the jobs that run there. Raises EngineError."""
+    said = cluster().run("squeue", "--noheader", "--all", f"--nodelist={name}", "-O", "Name:256")
+    return tuple(line.strip() for line in said.splitlines() if line.strip())
+
+
+def wait_for_jobs(name: str) -> None:
+    """Return when no job runs there. Raises EngineError."""
+    while jobs_on(name):
+        time.sleep(_WAIT_FOR_JOBS_S)
+
+
+def send_away(name: str) -> None:
+    """Put the jobs of a host back into the queue, and return when none runs there. Raises EngineError."""
+    said = cluster().run("squeue", "--noheader", "--all", f"--nodelist={name}", "-O", "JobID:256")
+    for job in said.split():
+        cluster().run("scontrol", "requeue", job)
+    wait_for_jobs(name)
+
+
+def delete(name: str, *, within_s: float = 30.0) -> None:
+    """Take a host out that runs nothing; asks again while a job ends. Raises EngineError. Safe to repeat."""
+    deadline_s = time.monotonic() + within_s
+    while node(cluster(), name, patience_s=10.0) is not None:
+        try:
+            cluster().run("scontrol", "delete", f"nodename={name}")
+        except EngineError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(1.0)

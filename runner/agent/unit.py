@@ -1,0 +1,56 @@
+"""Settings of a host -> the systemd unit that starts its agent with the machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from runner.agent.settings import Settings, State
+
+PATH = Path("/etc/systemd/system/pushtrain-agent.service")
+
+
+def text(state: State, *, settings: Settings) -> str:
+    """The unit. A stop or an upgrade of it leaves runs alone: Slurm's processes are not ended with the agent's."""
+    return f"""\
+[Unit]
+Description=Pushtrain agent ({settings.role})
+Documentation=https://slurm.schedmd.com/
+Wants=network-online.target
+After=network-online.target docker.service
+
+[Service]
+Environment=PUSHTRAIN_HOME={_escaped(settings.home)}
+ExecStart={_escaped(sys.executable)} -m runner.cli agent start --foreground --state {_escaped(str(state.folder))}
+Environment=PYTHONSAFEPATH=1
+KillMode=process
+Restart=on-failure
+RestartSec=5
+Delegate=yes
+LimitNOFILE=1048576
+LimitMEMLOCK=infinity
+TasksMax=infinity
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def write(text: str, *, path: Path = PATH) -> Path:
+    """Write it where systemd looks. Raises UsageError. Safe to repeat."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}",
+            tip="run it with sudo, or: pushtrain agent install --print",
+        ) from None
+    return path
+
+
+def _escaped(word: str) -> str:
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'

@@ -1,0 +1,274 @@
+"""`pushtrain agent`: this machine joins a fleet, is looked at, drained, and leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import EngineError, PushtrainError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from runner.agent.begin import HeadWish
+    from runner.agent.layout import About
+    from runner.agent.settings import State
+
+_END_WITHIN_S = 90.0
+
+
+def start(asked: argparse.Namespace) -> int:
+    """Make this machine the head, a host or a client of a fleet; without arguments, what it was before."""
+    from runner.agent import begin
+
+    state = _state(asked)
+    about = _begin(asked, state)
+    if asked.foreground:
+        os.environ["PYTHONSAFEPATH"] = "1"
+        command = begin.argv(state)
+        os.execv(command[0], command)  # noqa: S606  # no shell
+    agent = begin.detached(state)
+    try:
+        begin.wait(about, state, agent)
+    except PushtrainError:
+        # What does not work is not left running: the next start begins anew.
+        agent.terminate()
+        agent.wait()
+        raise
+    _tell_started(about, state)
+    return 0
+
+
+def _begin(asked: argparse.Namespace, state: State) -> About:
+    from runner.agent import begin
+
+    if asked.head and asked.join:
+        raise UsageError("either --head or --join HOST", tip="pushtrain agent start --help")
+    if asked.head:
+        return begin.head(_head_wish(asked), state)
+    if asked.join:
+        if asked.token_file is None:
+            raise UsageError(
+                "to join, a host needs the head's token",
+                tip=f"pushtrain agent start --join {asked.join} --token-file F",
+            )
+        return begin.member(
+            begin.Wish(**_wish(asked)), state, head=asked.join, given=asked.token_file, client=asked.client
+        )
+    return begin.again(state)
+
+
+def _head_wish(asked: argparse.Namespace) -> HeadWish:
+    from runner.agent import begin
+
+    return begin.HeadWish(
+        **_wish(asked),
+        cluster=asked.cluster,
+        store=asked.store or os.environ.get("PUSHTRAIN_STORE"),
+        registry=asked.registry or os.environ.get("PUSHTRAIN_REGISTRY"),
+        serves_registry=asked.serve_registry,
+    )
+
+
+def _wish(asked: argparse.Namespace) -> dict[str, Any]:
+    from runner.commands.shop import home
+
+    return {
+        "address": asked.address,
+        "name": asked.name,
+        "labels": dict(_label(each) for each in asked.label),
+        "gpus": not asked.no_gpus,
+        "works": not asked.no_work,
+        "cpus": asked.cpus,
+        "memory_bytes": _size(asked.memory) if asked.memory else None,
+        "home": str(home()),
+    }
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(
+            f"--label {text}: expected NAME=VALUE", tip="pushtrain agent start … --label pool=lab"
+        )
+    return name, value
+
+
+def _size(text: str) -> int:
+    from runner import quantities
+
+    try:
+        return quantities.size(text)
+    except ValueError as error:
+        raise UsageError(f"--memory: {error}", tip="--memory 64GiB") from error
+
+
+def _tell_started(about: About, state: State) -> None:
+    if about.role == "client":
+        print(f"this machine submits to the fleet {about.cluster}: pushtrain run --engine slurm")
+        return
+    took_part = " and takes runs" if about.works else ""
+    print(f"{about.name} ({about.address}) is {_ROLE[about.role]} of the fleet {about.cluster}{took_part}")
+    if about.role == "head":
+        _tell_token(about, state)
+
+
+_ROLE = {"head": "the head", "member": "a host", "client": "a client"}
+
+
+def _tell_token(about: About, state: State) -> None:
+    address = about.head_address
+    print(
+        f"another machine joins with its token, {state.token} here; whoever has it is of the fleet. There, as root:"
+    )
+    print(f"  scp root@{address}:{state.token} pushtrain.token && chmod 600 pushtrain.token")
+    print(f"  pushtrain agent start --join {address} --token-file pushtrain.token")
+
+
+def token(asked: argparse.Namespace) -> int:
+    """Say again where the token lies and how another machine joins."""
+    from runner.agent import layout
+
+    state, about = _state(asked), layout.about()
+    if about.role != "head":
+        raise UsageError(
+            f"tokens are given by the head, {about.head}", tip=f"on {about.head}: pushtrain agent token"
+        )
+    _tell_token(about, state)
+    return 0
+
+
+def stop(_asked: argparse.Namespace) -> int:
+    """End the agent and its daemons; what runs on this host goes on until Slurm misses the host."""
+    if _end(signal.SIGTERM):
+        print("the agent and its daemons have ended; pushtrain agent start brings them back")
+    elif left := _orphans():
+        print(f"no agent was running; its daemons have ended: {', '.join(left)}")
+    else:
+        print("no agent was running")
+    return 0
+
+
+def _orphans() -> list[str]:
+    """End the daemons that an agent left which was killed."""
+    from runner.agent import processes
+    from runner.slurm.client import run_folder
+
+    noted = processes.load(run_folder() / "daemons.json")
+    left = [(name, note.process) for name, note in noted.items() if note.process and note.process.alive]
+    for _, process in reversed(left):
+        processes.end(process, grace_s=10.0)
+    return [name for name, _ in left]
+
+
+def _end(number: signal.Signals) -> bool:
+    """Send the agent a signal and wait for its end; False where none runs."""
+    from runner.agent.processes import Process, started_ticks
+    from runner.lock import is_held
+    from runner.slurm.client import run_folder
+
+    if not is_held(run_folder() / "agent.lock"):
+        return False
+    pid = int((run_folder() / "agent.pid").read_text())
+    agent = Process(pid=pid, started_ticks=started_ticks(pid) or 0)
+    agent.signal(number)
+    deadline_s = time.monotonic() + _END_WITHIN_S
+    while agent.alive:
+        if time.monotonic() > deadline_s:
+            raise EngineError(f"the agent (process {pid}) does not end", tip="pushtrain agent status")
+        time.sleep(0.05)
+    return True
+
+
+def status(asked: argparse.Namespace) -> int:
+    """Print what this host is, what the head thinks of it, and its daemons; 0 if all is well, 1 if not."""
+    from runner.agent import layout, membership
+    from runner.agent.report import rows
+
+    state, about = _state(asked), layout.about()
+    well = True
+    for line, good in rows(about, state, slurm=membership.cluster()):
+        print(line)
+        well = well and good
+    return 0 if well else 1
+
+
+def drain(asked: argparse.Namespace) -> int:
+    """Let a host take no more runs."""
+    from runner.agent import membership
+
+    name = asked.host or _own_name()
+    membership.drain(name, reason=asked.reason or "drained by hand")
+    jobs = membership.jobs_on(name)
+    print(f"{name} takes no more runs" + (f"; still there: {', '.join(jobs)}" if jobs else ""))
+    return 0
+
+
+def resume(asked: argparse.Namespace) -> int:
+    """Let a host take runs again."""
+    from runner.agent import membership
+
+    name = asked.host or _own_name()
+    membership.resume(name)
+    print(f"{name} takes runs")
+    return 0
+
+
+def leave(asked: argparse.Namespace) -> int:
+    """Take this host out of its fleet, after the runs on it have ended, or --now."""
+    from runner.agent import layout, membership
+
+    state, about = _state(asked), layout.about()
+    if about.role == "head":
+        raise UsageError(
+            "the head cannot leave its fleet: all other hosts are lost without it", tip="pushtrain agent stop"
+        )
+    if about.works:
+        membership.drain(about.name, reason="leaves the fleet")
+        if jobs := membership.jobs_on(about.name):
+            print(
+                f"{about.name} takes no more runs; {'ending' if asked.now else 'waiting for'} {', '.join(jobs)}"
+            )
+            membership.send_away(about.name) if asked.now else membership.wait_for_jobs(about.name)
+    if not _end(signal.SIGUSR1):
+        raise EngineError("no agent runs here", tip="pushtrain agent start, then pushtrain agent leave")
+    state.forget()
+    print(
+        f"{about.name} has left the fleet {about.cluster}; if there is a unit: systemctl disable pushtrain-agent"
+    )
+    return 0
+
+
+def install(asked: argparse.Namespace) -> int:
+    """Write a systemd unit that starts the agent with the machine, or print it."""
+    from runner.agent import unit
+
+    state = _state(asked)
+    text = unit.text(state, settings=state.load())
+    if asked.print:
+        print(text, end="")
+        return 0
+    path = unit.write(text)
+    print(f"{path} is written; now type:")
+    print("  pushtrain agent stop; systemctl daemon-reload && systemctl enable --now pushtrain-agent")
+    return 0
+
+
+def _own_name() -> str:
+    from runner.agent import layout
+
+    return layout.about().name
+
+
+def _state(asked: argparse.Namespace) -> State:
+    from runner.agent import layout, settings
+
+    if getattr(asked, "state", None) is not None:
+        return settings.State(folder=Path(asked.state).absolute())
+    try:
+        return settings.State(folder=Path(layout.about().state))
+    except EngineError:
+        return settings.State(folder=settings.STATE)
