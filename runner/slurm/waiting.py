@@ -19,7 +19,7 @@ _NAMED = 3
 _TIER = re.compile(r"p(\d{1,3})")
 # What Slurm says of jobs that it waits with for other reasons than hosts; `squeue(1)`, JOB REASON CODES.
 _REASONS = {
-    "BeginTime": "it was put back into the queue, and Slurm starts it again no earlier than that",
+    "BeginTime": "it is not to start earlier (BeginTime)",
     "Dependency": "it waits for another job that has to end first",
     "DependencyNeverSatisfied": "it waits for another job that failed: it will never start",
     "PartitionDown": "its part of the queue is closed (PartitionDown)",
@@ -54,12 +54,15 @@ def explain(job: Job, jobs: Sequence[Job], nodes: Sequence[Node]) -> Waiting:
     if job.held:
         return Waiting(why=_held(job))
     reason = job.reason.partition(",")[0]
+    if reason == "BeginTime" and job.restarts:
+        why = "it was put back into the queue: Slurm lets such a job wait for two minutes"
+        return Waiting(why=why, starts_at_s=job.starts_at_s)
     if reason in _REASONS:
         return Waiting(why=_REASONS[reason], starts_at_s=job.starts_at_s)
     if _QUOTA.fullmatch(reason):
         return Waiting(why=f"a limit of its account is reached ({reason})", starts_at_s=job.starts_at_s)
     fitting = [node for node in nodes if fits(job, node)]
-    ahead = [each for each in in_order(jobs) if _stands_before(each, job) and _wants_one_of(each, fitting)]
+    ahead = [each for each in in_order(jobs) if _stands_before(each, job) and _competes(each, fitting, nodes)]
     holders = _holders(job, jobs, fitting)
     return Waiting(
         why=_why(job, fitting=fitting, ahead=ahead, holders=holders),
@@ -99,6 +102,21 @@ def fits(job: Job, node: Node) -> bool:
     return {feature for feature in re.split(r"[&,]", job.features) if feature} <= set(node.features)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Why a host takes no job: what was said, by whom, and since when as Slurm writes it in UTC; empty if unknown."""
+
+    text: str
+    by: str = ""
+    since: str = ""
+
+
+def why_away(node: Node) -> Told:
+    """The reason that Slurm keeps of a host, such as `Not responding [slurm@2026-11-22T06:46:17]`."""
+    found = re.fullmatch(r"(.*?)\s*\[([^@\]]*)@([0-9T:-]+)\]", node.reason, re.DOTALL)
+    return Told(text=found[1], by=found[2], since=found[3]) if found else Told(text=node.reason)
+
+
 def _rank(job: Job) -> tuple[int, int, int]:
     tier = _TIER.fullmatch(job.partition)
     number = re.match(r"\d+", job.id)
@@ -109,8 +127,12 @@ def _stands_before(other: Job, job: Job) -> bool:
     return other.id != job.id and _rank(other) < _rank(job)
 
 
-def _wants_one_of(job: Job, nodes: Sequence[Node]) -> bool:
-    return any(fits(job, node) for node in nodes)
+def _competes(job: Job, fitting: Sequence[Node], nodes: Sequence[Node]) -> bool:
+    """Whether it could be given one of the hosts in `fitting`: Slurm keeps none for jobs that lack others."""
+    if job.reason.partition(",")[0] in _REASONS or _QUOTA.fullmatch(job.reason):
+        return False
+    could = {node.name for node in nodes if node.takes_jobs and fits(job, node)}
+    return len(could) >= job.nodes and any(node.name in could for node in fitting)
 
 
 def _holders(job: Job, jobs: Sequence[Job], fitting: Sequence[Node]) -> list[Job]:
@@ -126,7 +148,8 @@ def _holders(job: Job, jobs: Sequence[Job], fitting: Sequence[Node]) -> list[Job
 
 def _is_free(job: Job, node: Node) -> bool:
     spare = node.gpu_count - node.gpus_used
-    return node.takes_jobs and spare >= job.gpus_per_node and node.cpus_used < node.cpus
+    is_cleared = "COMPLETING" not in node.states
+    return node.takes_jobs and is_cleared and spare >= job.gpus_per_node and node.cpus_used < node.cpus
 
 
 def _free(job: Job, fitting: Sequence[Node]) -> int:
@@ -143,10 +166,9 @@ def _why(job: Job, *, fitting: Sequence[Node], ahead: Sequence[Job], holders: Se
         return f"{wanted}; {_count(len(there))} of {len(fitting)} can be had: {_away(away)}"
     free = _free(job, fitting)
     if free < job.nodes:
-        return (
-            f"{wanted}; {_count(free)} of {len(fitting)} {'has' if free == 1 else 'have'} them free"
-            + _turn(job, holders)
-        )
+        have = "have" if free > 1 else "has"
+        what = "them" if job.gpus_per_node > 1 else "it" if job.gpus_per_node else "a core"
+        return f"{wanted}; {_count(free)} of {len(there)} {have} {what} free{_turn(job, holders)}"
     if ahead:
         return f"{wanted}, and it is not its turn yet"
     if job.reason == "Resources":
@@ -182,7 +204,7 @@ def _away(nodes: Sequence[Node]) -> str:
 
 
 def _state(node: Node) -> str:
-    said = f" ({node.reason})" if node.reason else ""
+    said = f" ({told.text})" if (told := why_away(node)).text else ""
     if "NOT_RESPONDING" in node.states:
         return f"does not respond{said}"
     if "DRAIN" in node.states:

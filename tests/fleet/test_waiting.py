@@ -1,0 +1,173 @@
+"""For what a job waits, and behind whom: pure, on what Slurm printed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from runner.slurm.hostlist import expand
+from runner.slurm.waiting import Waiting, explain, fits, in_order, label, wants, why_away
+from tests.fleet import recordings
+
+
+def told(moment: str, name: str) -> Waiting:
+    return explain(recordings.job(moment, name), recordings.jobs(moment), recordings.nodes(moment))
+
+
+def test_names_of_jobs_may_hold_line_breaks_colours_and_letters_of_two_bytes() -> None:
+    names = [job.name for job in recordings.jobs("full")]
+    assert len(names) == 10
+    assert {"two\nlines", "trainé-übung", "evil\x1b[31m[bold]name", "small-7a8b"} <= set(names)
+
+
+def test_a_name_that_is_cut_within_a_letter_moves_no_other_field() -> None:
+    text = (recordings.FOLDER / "full.squeue").read_bytes()
+    cut = text.replace("trainé".encode(), b"train\xff\xff")
+    from runner.slurm.queue import read
+
+    job = next(each for each in read(cut.decode("utf-8", "surrogateescape")) if each.id == "7")
+    assert (job.name, job.partition, job.gpus_per_node) == ("train\ufffd\ufffd-übung", "p20", 4)
+
+
+def test_gpus_that_are_asked_for_as_a_whole_are_counted_for_each_host() -> None:
+    assert next(job for job in recordings.jobs("preempt") if job.id == "6").gpus_per_node == 1
+
+
+def test_the_first_in_the_queue_waits_for_whoever_holds_its_gpus() -> None:
+    waiting = told("full", "big-5e6f")
+    assert waiting.why == "it waits for 3 hosts with 4 GPUs each; none of 3 has them free"
+    assert waiting.behind == ("mnist-1a2b", "other-3c4d", "job 6 of root")
+    assert waiting.starts_at_s == 1795333531.0
+
+
+def test_a_later_one_waits_for_those_before_it_as_well() -> None:
+    assert told("full", "small-7a8b").behind == (
+        "mnist-1a2b",
+        "other-3c4d",
+        "job 6 of root",
+        "big-5e6f",
+        "job 8 of root",
+    )
+
+
+def test_one_whose_gpu_is_free_waits_for_its_turn() -> None:
+    waiting = told("full", "low-9c0d")
+    assert waiting.why == "it waits for 1 host with 1 GPU, and it is not its turn yet"
+    assert "mnist-1a2b" not in waiting.behind
+    assert "big-5e6f" in waiting.behind
+
+
+def test_a_run_of_a_higher_ten_waits_for_those_that_give_way() -> None:
+    assert told("preempt", "urgent-3333").behind == ("mnist-1a2b", "job 6 of root", "other-3c4d")
+    assert "mnist-1a2b gives way to it: a lower priority" in told("lost", "urgent-3333").why
+
+
+def test_hosts_that_take_no_job_are_named_with_the_reason() -> None:
+    assert told("lost", "big-5e6f").why == (
+        "it waits for 3 hosts with 4 GPUs each; 1 of 3 can be had: h1 is drained (GPU 2 has memory errors: reseat it), "
+        "h2 does not respond"
+    )
+
+
+def test_more_than_the_fleet_has_is_told_with_what_it_has() -> None:
+    assert told("preempt", "never-4444").why == (
+        "it waits for 4 hosts with 4 GPUs each, and the fleet has 3 of that kind"
+    )
+
+
+def test_nobody_waits_behind_a_job_that_cannot_start_for_other_reasons() -> None:
+    behind = told("preempt", "low-9c0d").behind
+    assert not {"never-4444", "later-2222", "big-5e6f", "held-1111"} & set(behind)
+
+
+def test_what_somebody_holds_tells_how_it_is_released() -> None:
+    waiting = told("full", "held-1111")
+    assert waiting.why.endswith("it never starts until: scontrol release 9")
+    assert waiting.starts_at_s is None
+
+
+def test_what_slurm_holds_by_itself_is_told_with_its_reason() -> None:
+    job = dataclasses.replace(
+        recordings.job("full", "held-1111"), reason="launch failed requeued held", restarts=2
+    )
+    assert explain(job, (), ()).why == (
+        "Slurm holds it by itself (launch failed requeued held, after 2 restarts)"
+    )
+
+
+def test_a_run_that_was_put_back_waits_two_minutes() -> None:
+    job = recordings.job("full", "later-2222")
+    assert "not to start earlier" in explain(job, (), ()).why
+    assert "two minutes" in explain(dataclasses.replace(job, restarts=1), (), ()).why
+
+
+@pytest.mark.parametrize("reason", ["QOSMaxGRESPerUser", "AssocGrpGRES"])
+def test_a_limit_of_an_account_is_told_as_such(reason: str) -> None:
+    job = dataclasses.replace(recordings.job("full", "big-5e6f"), reason=reason)
+    assert explain(job, (), ()).why == f"a limit of its account is reached ({reason})"
+
+
+def test_hosts_that_are_free_are_about_to_be_given() -> None:
+    job = dataclasses.replace(recordings.job("full", "big-5e6f"), reason="None")
+    free = [dataclasses.replace(node, gpus_used=0, cpus_used=0) for node in recordings.nodes("full")]
+    assert explain(job, (job,), free) == Waiting(
+        why="hosts are free: Slurm is about to start it", starts_at_s=job.starts_at_s
+    )
+
+
+def test_a_label_that_no_host_has_is_named() -> None:
+    job = dataclasses.replace(recordings.job("full", "small-7a8b"), features="pushtrain&pool_other")
+    assert explain(job, (), recordings.nodes("full")).why == (
+        "it waits for 1 host with 4 GPUs, pool_other, and the fleet has none of that kind"
+    )
+
+
+def test_the_queue_is_in_the_order_in_which_slurm_looks_at_it() -> None:
+    assert [job.id for job in in_order(recordings.jobs("preempt"))] == [
+        "11",
+        "3",
+        "8",
+        "10",
+        "12",
+        "4",
+        "7",
+        "5",
+    ]
+
+
+def test_what_a_job_wants_is_told_in_words() -> None:
+    job = dataclasses.replace(recordings.job("full", "other-3c4d"), state="PENDING", gpus_per_node=1, nodes=2)
+    assert wants(job) == "2 hosts with 1 GPU (nvidia_h100_80gb_hbm3) each, pool_lab"
+
+
+def test_a_job_that_is_no_run_is_named_by_its_number() -> None:
+    assert label(recordings.job("full", "two\nlines")) == "job 8 of root"
+
+
+def test_a_constraint_that_is_no_plain_list_is_left_to_slurm() -> None:
+    job = dataclasses.replace(recordings.job("full", "small-7a8b"), features="a|b")
+    assert fits(job, recordings.nodes("full")[0])
+
+
+def test_the_reason_of_a_host_is_told_without_slurms_signature() -> None:
+    reason = why_away(recordings.nodes("preempt")[1])
+    assert (reason.text, reason.by, reason.since) == (
+        "GPU 2 has memory errors: reseat it",
+        "root",
+        "2026-11-22T06:46:17",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ()),
+        ("(null)", ()),
+        ("h1", ("h1",)),
+        ("gpu[08-10],head", ("gpu08", "gpu09", "gpu10", "head")),
+        ("r[1-2]n[3,5]", ("r1n3", "r1n5", "r2n3", "r2n5")),
+    ],
+)
+def test_a_list_of_hosts_is_read(text: str, names: tuple[str, ...]) -> None:
+    assert expand(text) == names
