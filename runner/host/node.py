@@ -35,13 +35,20 @@ MIRROR_EVERY_S = 2.0
 class Node:
     """What a Job says, done on this host. `on_first_line` is called for each rank, from a thread of its own.
 
-    `before` is the same node in the attempt before.
+    `on_progress` is called by `fetch`, every two seconds, with what is brought: `what`, `bytes`, `total`. `before` is
+    the same node in the attempt before.
     """
 
     def __init__(
-        self, job: Job, *, on_first_line: Callable[[], None] = lambda: None, before: Node | None = None
+        self,
+        job: Job,
+        *,
+        on_first_line: Callable[[], None] = lambda: None,
+        on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        before: Node | None = None,
     ) -> None:
         self.job = job
+        self._on_progress = on_progress
         self._store = open_store(job.store)
         self._mask = mask = Mask(job.secrets.values())
         self.outputs = {

@@ -14,7 +14,7 @@ from typing import IO, Any
 import pytest
 
 from runner.host import channel
-from runner.host.line import SOCKET, Line
+from runner.host.line import SOCKET, AdoptableLine
 
 Message = dict[str, Any]
 
@@ -29,7 +29,7 @@ class Desk:
         self.supervisor_out = os.fdopen(to_host[1], "w")
         self.supervisor_in = os.fdopen(from_host[0])
         self._host_in, self._host_out = os.fdopen(to_host[0]), os.fdopen(from_host[1], "w")
-        self.line = Line(
+        self.line = AdoptableLine(
             folder,
             reader=self._host_in,
             writer=self._host_out,
