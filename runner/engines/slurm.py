@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal
 from runner import entry, place, plan, runs, slurm
 from runner.engines import tending
 from runner.engines.inherit import for_hosts
-from runner.errors import Displaced, EngineError, RunNotFound
+from runner.errors import Displaced, EngineError, NoCapacity, RunNotFound
 from runner.gpus import Gpu, matches
 from runner.host import channel
 from runner.slurm import allocation, submission
 from runner.slurm.client import run_folder
-from runner.slurm.labels import feature
+from runner.slurm.labels import feature, label
 from runner.store import open_store
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runner.place import Gang, Reservation
     from runner.plan import Plan
     from runner.runs import Run
+    from runner.slurm import Node
     from runner.slurm.allocation import Allocation, Here
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,10 @@ class Cluster:
 
     def check(self, gang: Gang) -> None:
         """Raise NoCapacity when the gang would fit on no choice of the fleet's hosts, EngineError as `Slurm.run`."""
-        wanted = {feature(*label) for label in gang.labels}
+        wanted = {feature(*each) for each in gang.labels}
+        known = slurm.nodes(self._slurm)
+        if known and not any(wanted <= set(node.features) for node in known):
+            raise _no_such_labels(gang, known)
         hosts = tuple(
             place.Host(
                 name=node.name,
@@ -68,7 +72,7 @@ class Cluster:
                 memory_bytes=node.memory_bytes,
                 gpus=_cards(node.gpus),
             )
-            for node in slurm.nodes(self._slurm)
+            for node in known
             if wanted <= set(node.features)
         )
         place.place(place.shrunk(gang, hosts, nodes_per_host=1), hosts, nodes_per_host=1)
@@ -104,7 +108,7 @@ class Cluster:
             comment=" ".join(("pushtrain", planned.name, asked.repository or "-", asked.by)).strip(),
             gang=planned.gang,
             gres_type=exact,
-            features=tuple(feature(*label) for label in planned.gang.labels),
+            features=tuple(feature(*each) for each in planned.gang.labels),
             priority=planned.priority,
             limit_s=planned.limits.run_s,
             after=self._before(planned),
@@ -243,6 +247,18 @@ class Cluster:
 
     def release(self) -> None:
         """The hosts are given back when the batch script ends."""
+
+
+def _no_such_labels(gang: Gang, known: Sequence[Node]) -> NoCapacity:
+    named = ", ".join(f"{name}: {value}" for name, value in gang.labels)
+    carried = [
+        f"{n.name} ({', '.join(map(': '.join, filter(None, map(label, n.features)))) or 'none'})"
+        for n in known
+    ]
+    return NoCapacity(
+        f"no host carries all the labels of resources.labels ({named}); there are: {', '.join(carried)}",
+        tip="correct resources.labels in train.yml, or: pushtrain runners",
+    )
 
 
 def _cards(kinds: dict[str, int]) -> tuple[Gpu, ...]:

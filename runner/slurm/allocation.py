@@ -126,5 +126,5 @@ def mine(slurm: Slurm) -> Allocation | None:
 def step(program: Sequence[str], where: Sequence[str]) -> tuple[str, ...]:
     """An srun beside whatever else the job runs, without waiting for it."""
     home = os.environ.get("PUSHTRAIN_HOST_HOME", "")
-    found = ("sh", "-c", on_host(), "on-host", sys.executable, home, str(run_folder()))
+    found = ("/bin/sh", "-c", on_host(), "on-host", sys.executable, home, str(run_folder()))
     return ("srun", "--overlap", "--quiet", "--unbuffered", "--chdir=/", *where, *found, *program)
