@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.host.docker_host import LABEL, RUN_LABEL, devices, owner
+from runner.errors import PlanError
+from runner.host.docker_host import JOB_LABEL, LABEL, RUN_LABEL, devices, owner
 from runner.host.job import IN_CONTAINER, rank_environment
 
 if TYPE_CHECKING:
@@ -16,11 +18,46 @@ if TYPE_CHECKING:
 
 WORK = Path("/workspace")
 
-# Asked to stop, it asks everything in its container, waits for their end, and ends; Docker would end all with it.
-_HOLD = (
-    "trap 'kill -s TERM -- -1; while kill -s 0 -- -1; do sleep 0.1; done; exit 0' TERM; "
-    "exec 2>/dev/null; while :; do sleep 86400 & wait; done"
+# The lease: input that the host process holds open. The kernel closes it when that process dies, however it dies, and
+# Docker then ends the container's input. The one that reads it is nobody's child but that of docker-init: a training
+# that waits for all of its children would wait for it too. The training itself has no input.
+_LEASED = """
+exec 3<&0 </dev/null
+(
+  trap '' TERM INT HUP QUIT
+  (
+    while read -r _; do :; done
+    kill -s TERM -- -1
+    sleep 5
+    kill -s KILL -- -1
+  ) <&3 3<&- >/dev/null 2>&1 &
 )
+exec "$@" 3<&-
+"""
+# Asked to stop, it asks everything in its container, waits for their end, and ends; Docker would end all with it. When
+# its lease ends it does the same, and after five seconds ends all. What is left are docker-init, this, and the lease.
+_HOLD = """
+exec 3<&0 </dev/null 2>/dev/null
+(trap '' TERM INT HUP QUIT; while read -r _; do :; done) <&3 3<&- &
+lease=$!
+exec 3<&-
+end() {
+  trap '' TERM
+  tenths=0
+  kill -s TERM -- -1
+  while own=2; kill -s 0 "$lease" && own=3; set -- /proc/[0-9]*; [ "$#" -gt "$own" ]; do
+    [ "$own" = 3 ] || tenths=$((tenths + 1))
+    [ "$tenths" -lt 50 ] || kill -s KILL -- -1
+    sleep 0.1
+  done
+  exit 0
+}
+trap end TERM
+wait "$lease"
+"""
+_END = "end"
+# It holds the network of others, which may save something until they end by their own leases.
+_END_LATER = "sleep 5"
 
 
 def is_one_container(job: Job) -> bool:
@@ -32,9 +69,10 @@ def of_all(job: Job) -> dict[str, Any]:
     """What holds for every container of a run."""
     return {
         "image": job.image,
-        "labels": {LABEL: job.mark, RUN_LABEL: job.run_id},
+        "labels": labels(job, os.environ),
         "user": "{}:{}".format(*owner()),
         "init": True,
+        "stdin_open": True,
         "pids_limit": job.limits.pids,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
@@ -48,7 +86,7 @@ def of_rank(job: Job, process: Process, *, datasets: Mapping[str, str]) -> dict[
     return {
         **of_all(job),
         **_training(job, [process], datasets=datasets),
-        "entrypoint": list(job.prefixed(process.argv)),
+        "entrypoint": ["/bin/sh", "-c", _LEASED, "pushtrain", *job.prefixed(process.argv)],
         "name": f"pushtrain-{job.run_id}-a{job.attempt}-r{process.rank}",
     }
 
@@ -59,19 +97,51 @@ def of_node(job: Job, *, datasets: Mapping[str, str]) -> dict[str, Any]:
     Where a launcher starts the ranks it has all that they have together, since they run in it.
     """
     ranks = [process for process in job.processes if process.kind != "launcher"]
-    one = _training(job, ranks, datasets=datasets) if is_one_container(job) else {}
+    alone = is_one_container(job)
     return {
         **of_all(job),
-        **one,
-        "entrypoint": ["/bin/sh", "-c", _HOLD],
+        **(_training(job, ranks, datasets=datasets) if alone else {}),
+        "entrypoint": ["/bin/sh", "-c", _HOLD + (_END if alone else _END_LATER)],
         "name": f"pushtrain-{job.run_id}-a{job.attempt}-n{job.node_rank}",
     }
 
 
+def labels(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+    """By what its containers are found: the node's attempt, the run, and the batch system's job where there is one."""
+    batch = {JOB_LABEL: environ["SLURM_JOB_ID"]} if environ.get("SLURM_JOB_ID") else {}
+    return {LABEL: job.mark, RUN_LABEL: job.run_id, **batch}
+
+
+def shares_network(job: Job) -> bool:
+    """Whether containers have their host's network. One isolated node has none, as everywhere."""
+    return job.host_network and not (job.isolated and len(job.hostnames) == 1)
+
+
+def shared_network(job: Job) -> dict[str, Any]:
+    """The host's network, on which every node's name is known."""
+    return {"network_mode": "host", "extra_hosts": dict(zip(job.hostnames, job.addresses, strict=False))}
+
+
+def require_shareable(job: Job) -> None:
+    """Raise PlanError for isolated nodes that only the hosts' own network would connect."""
+    if job.isolated and shares_network(job):
+        raise PlanError(
+            "an isolated run of several nodes needs a network of its own, which hosts of a fleet do not have",
+            tip="set resources.nodes to 1, or run it on one machine: --engine docker",
+        )
+
+
 def place(job: Job) -> dict[str, Any]:
-    """A network and shared memory of its own, named as the node is; `network` itself is still to be added."""
+    """A network and shared memory of its own, named as the node is; `network` itself is still to be added.
+
+    On the host's network the names of all nodes lead to their hosts. Raises PlanError where isolated nodes would have
+    to be on it.
+    """
     name = job.hostnames[job.node_rank]
     own: dict[str, Any] = {"hostname": name, "shm_size": job.limits.shm_bytes, "ipc_mode": "shareable"}
+    if shares_network(job):
+        require_shareable(job)
+        return {**own, **shared_network(job)}
     if job.network is None and job.isolated:
         # Some libraries look up their own name, which Docker writes down for a network of its own only.
         return {**own, "network_mode": "none", "extra_hosts": {name: "127.0.0.1"}}

@@ -92,7 +92,7 @@ class ContainerRanks:
 
     def __init__(self, job: Job, datasets: Mapping[str, str]) -> None:
         self._job, self._datasets = job, datasets
-        self._client = connect(streams=2 * len(job.processes))
+        self._client = connect(streams=2 * len(job.processes) + 1)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="containers")
         self._lock = threading.Lock()
         self._holder: Container | None = None
@@ -240,11 +240,15 @@ class ContainerRanks:
         return job.network is not None or len(job.processes) > 1 or container_settings.is_one_container(job)
 
     def _create(self, process: Process) -> Container:
-        """The container of a rank: in a network of its own where it is alone, else in that of the holder."""
+        """The container of a rank: in a network of its own where it is alone, else in that of the holder or host."""
         place = self._place()
         if self._needs_holder():
             shared = f"container:{self._node().id}"
-            place = {"network_mode": shared, "ipc_mode": shared}
+            if container_settings.shares_network(self._job):
+                place = {**place, "ipc_mode": shared}
+                del place["shm_size"]
+            else:
+                place = {"network_mode": shared, "ipc_mode": shared}
         settings = container_settings.of_rank(self._job, process, datasets=self._datasets)
         with translated(f"rank {process.rank} cannot be started"):
             return self._client.containers.create(**settings, **place)
@@ -256,6 +260,7 @@ class ContainerRanks:
                 settings = container_settings.of_node(self._job, datasets=self._datasets)
                 with translated("the node's container cannot be started"):
                     holder = self._client.containers.create(**settings, **self._place())
+                    self._streams.append(attach(holder))
                     holder.start()
                 self._holder = holder
             return self._holder

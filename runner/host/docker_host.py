@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NOBODY = 1000
 LABEL = "pushtrain.mark"
 RUN_LABEL = "pushtrain.run"
+# The batch system's job, by which a host that it cleans up finds what the job left.
+JOB_LABEL = "pushtrain.job"
 REMOVED_WITHIN_S = 60
 CHUNK_BYTES = 64 * 1024
 AT_ONCE = 8
@@ -135,8 +137,11 @@ class Stream:
 
 
 def attach(container: Container) -> Stream:
-    """The output of a container that is about to be started. Raises the SDK's errors."""
-    return Stream(container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1}))
+    """The output of a container that is about to be started, and its input: the lease, which ends when this is closed.
+
+    Raises the SDK's errors.
+    """
+    return Stream(container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}))
 
 
 def remove(container: Container) -> None:
