@@ -70,6 +70,7 @@ def _head_wish(asked: argparse.Namespace) -> HeadWish:
         store=asked.store or os.environ.get("PUSHTRAIN_STORE"),
         registry=asked.registry or os.environ.get("PUSHTRAIN_REGISTRY"),
         serves_registry=asked.serve_registry,
+        elastic=asked.elastic,
     )
 
 
