@@ -39,6 +39,7 @@ class _Kept:
     process: Process | None = None
     pidfd: int = -1
     failures: int = 0
+    restarts: int = 0
     since_s: float = 0.0
     due_s: float | None = None
 
@@ -77,6 +78,7 @@ class Keeper:
     def _take_over(self, kept: _Kept, note: Noted) -> None:
         logger.info("%s is taken over: process %d", kept.daemon.name, note.process.pid if note.process else 0)
         kept.process, kept.since_s, kept.failures = note.process, note.since_s, note.failures
+        kept.restarts = note.restarts
         self._watch(kept)
 
     def wait(self, wakeup: int, *, most_s: float) -> None:
@@ -153,6 +155,7 @@ class Keeper:
 
     def _died(self, kept: _Kept) -> None:
         logger.warning("%s ended: %s", kept.daemon.name, processes.tail(kept.daemon.log(self._logs), lines=1))
+        kept.restarts += 1
         self._forget(kept)
         self._later(kept)
         self._save()
@@ -178,7 +181,11 @@ class Keeper:
             self._noted,
             {
                 name: Noted(
-                    process=kept.process, failures=kept.failures, since_s=kept.since_s, stamp=kept.stamp
+                    process=kept.process,
+                    failures=kept.failures,
+                    since_s=kept.since_s,
+                    stamp=kept.stamp,
+                    restarts=kept.restarts,
                 )
                 for name, kept in self._kept.items()
             },

@@ -45,13 +45,14 @@ class Process:
 class Noted:
     """What daemons.json says of a daemon: its process, if any, and how often in a row it failed soon after its start.
 
-    `stamp` tells apart what it was started with.
+    `stamp` tells apart what it was started with; `restarts` is how often it was started again since the agent began.
     """
 
     process: Process | None
     failures: int = 0
     since_s: float = 0.0
     stamp: str = ""
+    restarts: int = 0
 
 
 def started_ticks(pid: int) -> int | None:
