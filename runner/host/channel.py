@@ -92,7 +92,7 @@ class Channel:
                 self.kill()
 
     def _read(self, reader: IO[str]) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), reader:
             for text in reader:
                 self._heard_s, self._was_heard = time.monotonic(), True
                 self._hear(json.loads(text))
