@@ -24,6 +24,7 @@ def add(top: argparse.ArgumentParser) -> None:
     made.add_argument("--now", action="store_true", help="its runs go back into the queue")
     made = _each(below, "install", "write a systemd unit that starts the agent with the machine")
     made.add_argument("--print", action="store_true", help="print it instead")
+    _power(_each(below, "power", "machines of hosts that come and go; Slurm calls it"))
     _each(below, "token", "where the token lies with which others join, and how")
 
 
@@ -34,6 +35,24 @@ def _each(
     made.set_defaults(target=f"agent:{name}")
     made.add_argument("--state", type=Path, help="its lasting folder (default: /var/lib/pushtrain)")
     return made
+
+
+def _power(made: argparse.ArgumentParser) -> None:
+    below = made.add_subparsers(metavar="{resume,suspend,retry,deadman}", required=True)
+    for name, summary in (
+        ("resume", "on the head: start the machines of hosts"),
+        ("suspend", "on the head: stop the machines of hosts"),
+        ("retry", "on the head: try again what was given up (default: all)"),
+    ):
+        verb = below.add_parser(name, help=summary, description=summary)
+        verb.set_defaults(target=f"power:{name}")
+        verb.add_argument("hosts", nargs="?" if name == "retry" else None, help="such as gpu-[1-3]")
+    summary = "on a machine that was started: switch it off when it is alone"
+    timer = below.add_parser("deadman", help=summary, description=summary)
+    timer.set_defaults(target="power:deadman")
+    timer.add_argument("host", help="the name it has or will have in the fleet")
+    timer.add_argument("--alone", default="15m", metavar="T", help="for how long (default: 15m)")
+    timer.add_argument("--off", metavar="COMMAND", help="what switches it off (default: systemctl poweroff)")
 
 
 def _start(made: argparse.ArgumentParser) -> None:
@@ -57,4 +76,5 @@ def _start(made: argparse.ArgumentParser) -> None:
     head.add_argument("--cluster", default="pushtrain", metavar="NAME", help="the fleet's name")
     head.add_argument("--store", default=argparse.SUPPRESS, help="where all hosts keep runs and models")
     head.add_argument("--registry", metavar="HOST:PORT", help="where all hosts get images")
+    head.add_argument("--elastic", type=Path, metavar="F", help="hosts that are started when they are needed")
     head.add_argument("--serve-registry", action="store_true", help="run that registry here, on port 5000")

@@ -27,7 +27,7 @@ ORDER = (
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer",
     # the fleet
-    "fleet", "agent", "providers", "watcher", "commands", "arguments_agent", "cli",
+    "fleet", "providers", "agent", "watcher", "commands", "arguments_agent", "cli",
 )  # fmt: skip
 
 # Loaded by name, so that only those who use them import what they need.
@@ -40,6 +40,8 @@ BY_NAME = (
     "runner.datasets.paths",
     "runner.datasets.web",
     "runner.datasets.objects",
+    "runner.providers.command",
+    "runner.providers.ec2",
 )
 # Modules that are both: a back-end by name, and a collection that commands list and add to.
 ALSO_BY_IMPORT = {"runner.datasets.registered": {"runner.commands.setup", "runner.gc.blobs"}}
@@ -47,7 +49,7 @@ ALSO_BY_IMPORT = {"runner.datasets.registered": {"runner.commands.setup", "runne
 HEAVY = {
     # facts.py asks a registry for one digest, which the command line of Docker cannot say.
     "docker": {"runner.host.docker_host", "runner.environment.facts"},
-    "boto3": {"runner.store.s3", "runner.store.s3_bucket"},
+    "boto3": {"runner.store.s3", "runner.store.s3_bucket", "runner.providers.ec2"},
     "plotext": {"runner.charts"},
     "pynvml": {"runner.gpus"},
     "github": {"runner.github.line", "runner.github.bearer", "runner.github.retries"},
@@ -65,6 +67,7 @@ LATE_THEMSELVES = {
     "runner.datasets.objects",
     "runner.datasets.web",
     "runner.metrics.mlflow_server",
+    "runner.providers.ec2",
     "runner.github.line",
     "runner.github.bearer",
     "runner.github.retries",

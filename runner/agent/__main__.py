@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import daemons, layout, membership, processes
+from runner.agent import daemons, deadman, elastic, layout, membership, power, processes
 from runner.agent.keeper import Keeper
 from runner.agent.settings import State
 from runner.agent.token import metrics_token
@@ -53,6 +53,8 @@ def run(state: State) -> None:
         _serve(about, state)
         if about.works:
             threading.Thread(target=_stay, args=(about, keeper, asked), daemon=True).start()
+        if about.role == "head" and elastic.kept(state.folder) is not None:
+            threading.Thread(target=_tend, args=(asked,), daemon=True).start()
         while not asked.number:
             keeper.wait(asked.wakeup, most_s=ROTATE_EVERY_S)
             keeper.rotate()
@@ -93,6 +95,7 @@ def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
         if asked.number:
             return
         try:
+            deadman.keep()
             found = membership.node(membership.cluster(), about.name)
             if found is not None:
                 membership.tell(about, found)
@@ -103,6 +106,19 @@ def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
         if found is None and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S:
             logger.warning("the head does not know this host: slurmd is started again")
             keeper.restart("slurmd")
+
+
+def _tend(asked: _Asked) -> None:
+    """See after the hosts that come and go."""
+    prepared = False
+    while not asked.number:
+        try:
+            growth = power.of_this_head()
+            growth.tend() if prepared else growth.prepare()
+            prepared = True
+        except PushtrainError as error:
+            logger.warning("hosts that come and go: %s", error)
+        time.sleep(power.TEND_EVERY_S)
 
 
 def _end(about: About, keeper: Keeper, *, leaves: bool) -> None:

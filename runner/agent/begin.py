@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import addresses, daemons, inventory, layout, membership, needs, processes, token
+from runner.agent import addresses, daemons, elastic, inventory, layout, membership, needs, processes, token
 from runner.agent.settings import Settings, State
 from runner.errors import EngineError, Refused, UsageError
 from runner.lock import is_held
 from runner.slurm.client import run_folder
-from runner.slurm.conf import Cluster, Ports, Power
+from runner.slurm.conf import Cluster, Ports
 
 if TYPE_CHECKING:
     from runner.agent.inventory import Inventory
@@ -52,21 +52,27 @@ class HeadWish(Wish):
     store: str | None = None
     registry: str | None = None
     serves_registry: bool = False
-    power: Power | None = None
+    elastic: Path | None = None
 
 
 def head(wish: HeadWish, state: State) -> About:
     """Write all that makes this machine the head. The key of an earlier start is kept, so that its hosts stay.
 
-    Raises UsageError, EngineError (with all that is missing).
+    Raises UsageError, SpecError (of elastic.yml), EngineError (with all that is missing).
     """
     found = _ready(inventory.look(Path(wish.home)), role="head")
     state.make()
     address = wish.address or addresses.of_head()
+    grows = elastic.keep(wish.elastic, state.folder) if wish.elastic else elastic.kept(state.folder)
     settings = replace(_settings(wish, address), role="head", serves_registry=wish.serves_registry)
     registry = f"{address}:{Ports().registry}" if wish.serves_registry else wish.registry
     made = token.Token(
-        cluster=Cluster(name=wish.cluster, head=addresses.host_name(), address=address, power=wish.power),
+        cluster=Cluster(
+            name=wish.cluster,
+            head=addresses.host_name(),
+            address=address,
+            power=elastic.conf_power(grows, run=run_folder()) if grows else None,
+        ),
         key=base64.b64encode(_key(state)).decode(),
         store=wish.store,
         registry=registry,
@@ -99,6 +105,9 @@ def again(state: State) -> About:
     found = _ready(inventory.look(Path(settings.home)), role=settings.role)
     state.make()
     if settings.role == "head":
+        grows = elastic.kept(state.folder)
+        power = elastic.conf_power(grows, run=run_folder()) if grows else None
+        told = replace(told, cluster=replace(told.cluster, power=power))
         told = replace(told, slurm=found.slurm_version or "", pushtrain=found.pushtrain_version)
     return _written(settings, told, found, state)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner.agent import elastic
 from runner.agent import inventory as inventories
 from runner.errors import EngineError, UsageError
 from runner.slurm import conf, labels
@@ -72,7 +73,7 @@ def write(settings: Settings, token: Token, inventory: Inventory, *, state: Path
     run = run_folder()
     try:
         _folders(run, settings, state)
-        _texts(run, token, inventory if settings.gpus else None)
+        _texts(run, token, inventory if settings.gpus else None, _gres(settings, inventory, state))
     except OSError as error:
         raise UsageError(f"{error.filename} cannot be written: {error.strerror}", tip=_AS_ROOT) from None
     told = _about(settings, token, inventory, state)
@@ -95,10 +96,20 @@ def _folders(run: Path, settings: Settings, state: Path) -> None:
         part.rename(run / name)
 
 
-def _texts(run: Path, token: Token, with_gpus: Inventory | None) -> None:
+def _gres(settings: Settings, inventory: Inventory, state: Path) -> str:
+    """The lines of gres.conf; the head has those of hosts that come and go as well, so its own say whose they are."""
+    own = inventory.gres_conf if settings.gpus else ""
+    grows = elastic.kept(state) if settings.role == "head" else None
+    if grows is None:
+        return own
+    named = "".join(f"NodeName={settings.name} {line}\n" for line in own.splitlines())
+    return named + elastic.gres_lines(grows)
+
+
+def _texts(run: Path, token: Token, with_gpus: Inventory | None, gres: str) -> None:
     slurm_conf = conf.slurm_conf(token.cluster, run=run, epilog=run / "epilog", health=run / "health")
     _replace(run / "slurm.conf", slurm_conf)
-    _replace(run / "gres.conf", conf.gres_conf(with_gpus.gres_conf if with_gpus else ""))
+    _replace(run / "gres.conf", conf.gres_conf(gres))
     inventories.write_gpus(run / "gpus.json", gpus=with_gpus.gpus if with_gpus else ())
     for name, arguments in _HOOKS.items():
         _replace(run / name, hook(arguments, environ=os.environ), mode=0o755)

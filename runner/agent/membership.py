@@ -65,6 +65,10 @@ def clear(about: About) -> None:
         return
     if known is None:
         return
+    if "CLOUD" in known.states:
+        # The head was told of it before it was there, and waits for it: only where it is was not known.
+        cluster().run("scontrol", "update", f"nodename={about.name}", f"nodeaddr={about.address}")
+        return
     if known.address != about.address and known.takes_jobs:
         raise Refused(
             f"there is a host {about.name} in the fleet already, at {known.address}",

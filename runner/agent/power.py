@@ -1,0 +1,202 @@
+"""Slurm's power saving and elastic.yml -> hosts that are started when jobs wait for them, and stopped when idle.
+
+Slurm decides which; it calls `resume` and `suspend` on the head, each in a process of its own. `tend` is for the agent
+of the head: it does what Slurm does not, so that a start that failed is tried again and no machine is forgotten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner import lock
+from runner.agent import elastic
+from runner.agent.layout import about
+from runner.agent.settings import State
+from runner.agent.starts import Starts
+from runner.errors import EngineError, UsageError
+from runner.providers import Machine, Place, Provider, provider
+from runner.providers.settings import Elastic
+from runner.quantities import format_duration
+from runner.slurm import Node, Slurm, nodes
+from runner.slurm.client import run_folder
+from runner.slurm.conf import ELASTIC
+
+logger = logging.getLogger(__name__)
+
+TEND_EVERY_S = 5.0
+_UNLOCKED_S = 600.0
+_OFF = frozenset({"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"})
+_COMING = "POWERING_UP"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """The hosts of a fleet that come and go. `state` is a lasting folder of the head's."""
+
+    settings: Elastic
+    provider: Provider
+    slurm: Slurm
+    state: Path
+
+    def prepare(self) -> None:
+        """Tell slurmctld of all hosts that there may be, and stop machines that nobody knows. Raises EngineError.
+
+        For the start of the head, when slurmctld answers and its gres.conf has `elastic.gres_lines`. Safe to repeat.
+        """
+        known = {node.name: node for node in nodes(self.slurm) if ELASTIC in node.features}
+        for node in tuple(known.values()):
+            kind = self.settings.kind_of(node.name)
+            if "POWERED_DOWN" in node.states and (kind is None or elastic.differs(node, kind)):
+                self.slurm.run("scontrol", "delete", f"nodename={node.name}")
+                del known[node.name]
+        for name, kind in self.settings.hosts.items():
+            missing = [each for each in self.settings.names_of(name) if each not in known]
+            if missing:
+                words = elastic.node_words(kind)
+                self.slurm.run("scontrol", "create", f"NodeName={','.join(missing)}", *words)
+        # What it was told to keep running, it could not read before they were there.
+        self.slurm.run("scontrol", "reconfigure")
+        self.tend()
+
+    def resume(self, names: Sequence[str]) -> None:
+        """Start their machines; one that cannot be started is down, with the reason. Safe to repeat."""
+        with self._alone():
+            self._start(names)
+
+    def suspend(self, names: Sequence[str]) -> None:
+        """Stop their machines. Raises EngineError where the provider does not answer; `tend` tries again."""
+        with self._alone():
+            self.provider.stop(names)
+
+    def retry(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Forget failures of those hosts, or of all, and return of which: they may be started again at once."""
+        with self._alone():
+            starts = Starts.load(self.state)
+            chosen = tuple(name for name in starts.failed if name in names or not names)
+            for name in chosen:
+                self._reset(name)
+                starts.forget(name)
+            return chosen
+
+    def tend(self) -> None:
+        """See after starts that failed, machines that are lost and machines that nobody knows. For every few seconds.
+
+        Raises EngineError where the provider or slurmctld does not answer: the next time does the same.
+        """
+        with self._alone():
+            # In this order: a machine that was there before its host was off is not one that has just been started.
+            machines = self.provider.running()
+            hosts = {node.name: node for node in nodes(self.slurm)}
+            self._sweep(machines, hosts)
+            starts = Starts.load(self.state)
+            there = {machine.name: machine for machine in machines}
+            for name in self.settings.names:
+                if node := hosts.get(name):
+                    self._look(node, there.get(name), starts)
+            self._keep_least(hosts)
+
+    def _start(self, names: Sequence[str]) -> None:
+        try:
+            started = self.provider.start(names)
+        except EngineError as error:
+            refused: Mapping[str, str] = dict.fromkeys(names, str(error))
+        else:
+            refused = started.refused
+            for machine in started.machines:
+                self._tell_address(machine)
+        starts = Starts.load(self.state)
+        for name, reason in refused.items():
+            self._failed(name, reason, starts)
+
+    def _look(self, node: Node, machine: Machine | None, starts: Starts) -> None:
+        if "DOWN" in node.states:
+            self._look_at_down(node, machine, starts)
+        elif _COMING in node.states:
+            if machine and machine.address and machine.address != node.address:
+                self._tell_address(machine)
+        elif not node.states & _OFF:
+            if node.name in starts.failed and "NOT_RESPONDING" not in node.states:
+                starts.forget(node.name)
+            if machine is None and "NOT_RESPONDING" in node.states:
+                # Slurm would wait for longer before it starts its jobs elsewhere.
+                self._down(node.name, "its machine is gone")
+
+    def _look_at_down(self, node: Node, machine: Machine | None, starts: Starts) -> None:
+        failure = starts.failed.get(node.name)
+        if "ResumeTimeout" in node.reason:
+            within = format_duration(self.settings.start_within)
+            self._failed(node.name, f"the machine started but did not join within {within}", starts)
+        elif failure is not None:
+            if failure.count < self.settings.attempts and failure.again_s <= time.time():
+                self._reset(node.name)
+        elif machine is None:
+            self._reset(node.name)
+
+    def _failed(self, name: str, reason: str, starts: Starts) -> None:
+        failure = starts.fail(name, reason, first_pause_s=self.settings.again_after)
+        most = self.settings.attempts
+        if failure.count < most:
+            then = f"next try {time.strftime('%H:%M:%SZ', time.gmtime(failure.again_s))}"
+        else:
+            then = f"given up: pushtrain agent power retry {name}"
+        self._down(name, f"start {failure.count} of {most} failed ({then}): {reason}")
+        with contextlib.suppress(EngineError):
+            # It may have started, and nobody would use it; if this fails, the sweep finds it.
+            self.provider.stop((name,))
+
+    def _down(self, name: str, reason: str) -> None:
+        logger.warning("%s: %s", name, reason)
+        self.slurm.run("scontrol", "update", f"nodename={name}", "state=down", f"reason={reason[:400]}")
+
+    def _reset(self, name: str) -> None:
+        """As one that is off: jobs may have it started. Slurm calls `suspend` for it once more."""
+        self.slurm.run("scontrol", "update", f"nodename={name}", "state=power_down")
+
+    def _tell_address(self, machine: Machine) -> None:
+        if machine.address:
+            self.slurm.run("scontrol", "update", f"nodename={machine.name}", f"nodeaddr={machine.address}")
+
+    def _sweep(self, machines: Iterable[Machine], hosts: Mapping[str, Node]) -> None:
+        orphans = {m.name for m in machines if m.name not in hosts or "POWERED_DOWN" in hosts[m.name].states}
+        if orphans:
+            logger.warning("stopping machines that no host uses: %s", ", ".join(sorted(orphans)))
+            self.provider.stop(sorted(orphans))
+
+    def _keep_least(self, hosts: Mapping[str, Node]) -> None:
+        for name, kind in self.settings.hosts.items():
+            known = [hosts[each] for each in self.settings.names_of(name) if each in hosts]
+            on = [each for each in known if not each.states & (_OFF | {"DOWN"})]
+            off = [each for each in known if "POWERED_DOWN" in each.states and "DOWN" not in each.states]
+            for node in off[: max(kind.min_hosts - len(on), 0)]:
+                self.slurm.run("scontrol", "update", f"nodename={node.name}", "state=power_up")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with lock.held(self.state / "power.lock", wait_s=_UNLOCKED_S) as ours:
+            if not ours:
+                raise EngineError("another process starts or stops machines for too long", tip="see its log")
+            yield
+
+
+def of_this_head() -> Growth:
+    """The hosts that come and go with the head on this machine. Raises EngineError, UsageError where there are none."""
+    told = about()
+    settings = elastic.kept(Path(told.state))
+    if settings is None:
+        raise UsageError(
+            "this fleet does not grow or shrink by itself",
+            tip="pushtrain agent start --head --elastic elastic.yml",
+        )
+    state = Path(told.state) / "power"
+    state.mkdir(mode=0o700, exist_ok=True)
+    place = Place(
+        cluster=told.cluster, head=told.head, address=told.head_address, token=State(folder=Path(told.state)).token,
+        state=state,
+    )  # fmt: skip
+    slurm = Slurm(conf=run_folder() / "slurm.conf")
+    return Growth(settings=settings, provider=provider(settings, place), slurm=slurm, state=state)
