@@ -88,6 +88,7 @@ class Supervision:
             try:
                 self._train()
             except PushtrainError as error:
+                self._check_place()
                 if error.retryable or not self._record.load().attempts:
                     raise
                 ended = error  # What the attempts wrote so far is kept.
