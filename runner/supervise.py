@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING
 
 from runner import causes, engines, entry, finish, jobs, plan, preparation, runs, source
 from runner.agreement import Agreement
-from runner.engines.machine import LEASE_S
 from runner.errors import (
     Cancelled,
     Displaced,
     EngineError,
     PushtrainError,
     StoreError,
-    TimedOut,
     TrainingFailed,
 )
 from runner.gang import Gang, Outcome
@@ -34,7 +32,7 @@ from runner.lock import held
 from runner.record import Record
 from runner.runs import Attempt, State
 from runner.store import open_store
-from runner.turns import Ticket, Turn
+from runner.waits import Waiting
 
 if TYPE_CHECKING:
     from runner.engines import Engine
@@ -43,14 +41,12 @@ if TYPE_CHECKING:
     from runner.place import Reservation
     from runner.preparation import Prepared
     from runner.runs import Run
+    from runner.turns import Turn
 
 logger = logging.getLogger(__name__)
 
-WAIT_S = 1.0
 # As often as this a run on a fleet is started again after a lost host, whatever its `retry:` says.
 LOST_TIMES = 10
-# For so many leases a run of the same group may be without a supervisor until it is passed over.
-PASSED_OVER_AFTER_LEASES = 4
 # Whoever asks whether a supervisor lives holds its lock for a moment.
 LOCK_WAIT_S = 2.0
 
@@ -67,7 +63,7 @@ class Supervision:
         self._secrets: dict[str, str] | None = None
         self._turn: Turn | None = None
         self._has_adopted = False
-        self._waits_since_s: float | None = None
+        self._waits = Waiting(self._plan, self._record, engine, home=home, store=store)
 
     def run(self) -> None:
         """Bring the run to its end, whatever state it is in. Safe to repeat."""
@@ -105,8 +101,11 @@ class Supervision:
         finish.publish(self._record, self._plan, manifest, home=self._home, secrets=self._secrets or {})
 
     def _fall(self, error: PushtrainError) -> None:
-        """End the run for an error, or leave it to be gone on with: then the error, or another, is raised."""
-        self._check_place()
+        """End the run for an error, or leave it to be gone on with: then the error, or Displaced, is raised."""
+        try:
+            self._check_place()
+        except Displaced as displaced:
+            error = displaced
         if isinstance(error, Displaced):
             self._record.wait_again(error)
             raise error
@@ -124,9 +123,7 @@ class Supervision:
         """Raise Displaced where this supervisor was asked to end because its hosts are wanted back."""
         why = self._watch.taken_over or (self._engine.displaced() if self._watch.signalled else "")
         if why:
-            error = Displaced(why, tip="pushtrain queue")
-            self._record.wait_again(error)
-            raise error
+            raise Displaced(why, tip="pushtrain queue")
 
     def _begin(self) -> Run:
         run = entry.enter(self._record.store, self._plan, self._id)
@@ -175,20 +172,20 @@ class Supervision:
         with self._watch.breaking():
             if self._secrets is None:  # A supervisor that took over and followed did without until now.
                 self._secrets = jobs.secrets_of(self._plan)
-                self._turn = self._join_group()
+                self._turn = self._waits.join_group()
             if self._has_adopted and self._plan.gang.gpus_per_node:
                 self._hosts.close()  # They hold the lease, which this supervisor has to take anew.
             self._has_adopted = False
             self._sweep()
             early = self._engine.allocated or not (self._plan.gang.gpus_per_node or self._turn)
-            reservation = self._reserve() if early else None
+            reservation = self._waits.slots() if early else None
             if reservation is not None:
                 self._hosts.limit(len(reservation.slots))
                 self._hosts.open()  # They start while the environment is looked for; with GPUs they hold the lease.
             prepared = self._prepare()
-            self._waits_since_s = None
-            self._await_turn()
-            reservation = reservation or self._reserve()
+            self._waits.begin()
+            self._waits.turn(self._turn)
+            reservation = reservation or self._waits.slots()
         reservation = self._meet(reservation, prepared)
         run = self._record.load()
         number = run.attempt + 1
@@ -224,7 +221,7 @@ class Supervision:
             self._record.note_end(lost, why=self._watch.why)
 
     def _prepare(self) -> Prepared:
-        self._record.move(State.PREPARING, reason="")
+        self._record.move(State.PREPARING, reason="", tip="")
         cached = source.unpack(self._record.store, self._plan.tree, self._home / "cache")
         prepared = preparation.prepare(
             self._plan,
@@ -237,53 +234,6 @@ class Supervision:
         )
         self._record.change(environment=prepared.name, environment_digest=prepared.digest)
         return prepared
-
-    def _join_group(self) -> Turn | None:
-        """The run's place in its group, None where it has none. Raises Cancelled where a newer run replaces it."""
-        group = self._plan.group
-        if group is None:
-            return None
-        ticket = Ticket(
-            run_id=self._id,
-            supersede=self._plan.supersede,
-            isolated=self._plan.isolated,
-            branch=self._plan.asked.branch,
-        )
-        turn = Turn(self._record.store, ticket, group=group, home=self._home)
-        if newer := turn.enter():
-            raise Cancelled(f"superseded by {newer}")
-        return turn
-
-    def _await_turn(self) -> None:
-        """Block until no run of the group is before this one. Raises as `_wait`."""
-        lease_s = float(os.environ.get("PUSHTRAIN_LEASE_S", LEASE_S))
-        while self._turn is not None and (ahead := self._turn.ahead()):
-            self._wait(self._turn.reason(ahead), until="its turn did not come")
-            self._turn.pass_over(ahead, after_s=lease_s * PASSED_OVER_AFTER_LEASES, end=self._end_other)
-
-    def _end_other(self, run: Run) -> None:
-        """End what a run that nobody supervises left on this machine: it must not train beside this one."""
-        engines.load(run.engine, home=self._home, store=self._uri).sweep(run.id)
-
-    def _reserve(self) -> Reservation:
-        """Block until all slots are ours. Raises NoCapacity when they never can be, and as `_wait`."""
-        gang = self._plan.gang
-        wanted = gang.nodes * gang.gpus_per_node
-        while (reservation := self._engine.reserve(gang, run_id=self._id)) is None:
-            queued = self._engine.queued(self._id) or "too few are free"
-            self._wait(f"waits for {wanted} GPU{'s' * (wanted > 1)}, {queued}", until="no free GPUs")
-        return reservation
-
-    def _wait(self, reason: str, *, until: str) -> None:
-        """Wait a moment and say for what. Raises TimedOut after `timeout.queue`."""
-        limit_s = self._plan.limits.queue_s
-        self._waits_since_s = self._waits_since_s or time.monotonic()
-        self._record.move(State.WAITING, reason=reason)
-        if limit_s is not None and time.monotonic() - self._waits_since_s > limit_s:
-            raise TimedOut(
-                f"timeout.queue: {until} within {limit_s:g} s", tip="pushtrain runs --state running"
-            )
-        time.sleep(WAIT_S)
 
     def _meet(self, reservation: Reservation, prepared: Prepared) -> Reservation:
         """Open the hosts and agree on addresses and ports; a supervisor that takes over reads them."""
