@@ -246,6 +246,17 @@ def _keeping(commands: Commands) -> None:  # type: ignore[valid-type]  # as abov
 
 
 def _fleet(commands: Commands) -> None:  # type: ignore[valid-type]  # as above
+    for name, summary in (
+        ("runners", "list the hosts of the fleet: GPUs, what is free, state, what runs there"),
+        ("queue", "list what waits: for what, behind whom, and until when"),
+    ):
+        made = _command(commands, name, f"fleet:{name}", summary)
+        made.add_argument("--json", action="store_true", help="print it as JSON")
+    made = _command(
+        commands, "top", "fleet:top", "show every GPU live: use, memory, heat, and who runs there"
+    )
+    made.add_argument("--once", action="store_true", help="print it once")
+    made.add_argument("--every", default="2s", metavar="T", help="how often to look (default: 2s)")
     arguments_agent.add(
         _command(commands, "agent", "agent:status", "this machine as a head or a host of a fleet")
     )
