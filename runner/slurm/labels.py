@@ -22,6 +22,12 @@ def label(text: str) -> tuple[str, str] | None:
     return _plain(name), _plain(value)
 
 
+def named(text: str) -> str:
+    """A feature as train.yml writes the label, `pool: lab`; one that stands for none as it is."""
+    told = label(text)
+    return f"{told[0]}: {told[1]}" if told else text
+
+
 def _escaped(text: str) -> str:
     return "".join(
         each if _PLAIN.fullmatch(each) else "".join(f".{byte:02x}" for byte in each.encode()) for each in text

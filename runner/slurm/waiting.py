@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.slurm import labels
 from runner.slurm.hostlist import expand
 
 if TYPE_CHECKING:
@@ -72,14 +73,14 @@ def explain(job: Job, jobs: Sequence[Job], nodes: Sequence[Node]) -> Waiting:
 
 
 def wants(job: Job) -> str:
-    """What a job asks for, such as `2 hosts with 4 GPUs (nvidia_h100) each, pool_lab`."""
+    """What a job asks for, such as `2 hosts with 4 GPUs (nvidia_h100) each, pool: lab`."""
     hosts = "1 host" if job.nodes == 1 else f"{job.nodes} hosts"
     if job.gpus_per_node:
         kind = f" ({job.gpu_type})" if job.gpu_type else ""
         hosts += f" with {job.gpus_per_node} GPU{'s' * (job.gpus_per_node > 1)}{kind}"
         hosts += " each" if job.nodes > 1 else ""
-    labels = [feature for feature in re.split(r"[&,]", job.features) if feature not in ("", "pushtrain")]
-    return ", ".join((hosts, *labels))
+    features = [feature for feature in re.split(r"[&,]", job.features) if feature not in ("", "pushtrain")]
+    return ", ".join((hosts, *(labels.named(feature) for feature in features)))
 
 
 def label(job: Job) -> str:

@@ -119,7 +119,7 @@ def test_hosts_that_are_free_are_about_to_be_given() -> None:
 def test_a_label_that_no_host_has_is_named() -> None:
     job = dataclasses.replace(recordings.job("full", "small-7a8b"), features="pushtrain&pool_other")
     assert explain(job, (), recordings.nodes("full")).why == (
-        "it waits for 1 host with 4 GPUs, pool_other, and the fleet has none of that kind"
+        "it waits for 1 host with 4 GPUs, pool: other, and the fleet has none of that kind"
     )
 
 
@@ -138,7 +138,7 @@ def test_the_queue_is_in_the_order_in_which_slurm_looks_at_it() -> None:
 
 def test_what_a_job_wants_is_told_in_words() -> None:
     job = dataclasses.replace(recordings.job("full", "other-3c4d"), state="PENDING", gpus_per_node=1, nodes=2)
-    assert wants(job) == "2 hosts with 1 GPU (nvidia_h100_80gb_hbm3) each, pool_lab"
+    assert wants(job) == "2 hosts with 1 GPU (nvidia_h100_80gb_hbm3) each, pool: lab"
 
 
 def test_a_job_that_is_no_run_is_named_by_its_number() -> None:

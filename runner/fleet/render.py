@@ -1,0 +1,203 @@
+"""The rows of `runners`, `queue` and `top` -> tables that hold nothing which a terminal would obey."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from runner.quantities import format_duration, format_size
+from runner.report.plain import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from runner.fleet.rows import Host, Place, Waiter
+    from runner.fleet.scrape import Card
+
+# Below this a table shows what matters most.
+NARROW_COLUMNS = 100
+MOST_BEHIND = 3
+_BAR = 10
+
+
+def hosts(console: Console, shown: Sequence[Host], *, note: str = "") -> None:
+    """Print `runners`."""
+    wide = console.width >= NARROW_COLUMNS
+    columns = ("host", "GPUs", "free", "cores", "memory", "labels", "state", "runs", "agent")
+    table = _table(*(columns if wide else ("host", "GPUs", "free", "state", "runs")))
+    for host in shown:
+        free = f"{host.gpus_free}/{host.gpus_total}" if host.gpus_total else "-"
+        style = "green" if host.state == "idle" else "" if host.well else "red"
+        middle = (
+            _cell(f"{host.cpus_free}/{host.cpus}"),
+            _cell(format_size(host.memory_bytes)),
+            _cell(", ".join(host.labels) or "-"),
+        )
+        table.add_row(
+            _cell(host.name, "bold"),
+            _cell(host.gpus),
+            _cell(free),
+            *(middle if wide else ()),
+            _cell(host.state, style),
+            _cell(" ".join(host.runs) or "-"),
+            *((_cell(host.agent or "-", "dim"),) if wide else ()),
+        )
+    console.print(table)
+    total, free_gpus = sum(host.gpus_total for host in shown), sum(host.gpus_free for host in shown)
+    away = sum(not host.well for host in shown)
+    words = f"{len(shown)} host{'s' * (len(shown) != 1)}, {free_gpus} of {total} GPUs free"
+    console.print(words + (f", {away} to look at" if away else ""), highlight=False)
+    _note(console, note)
+
+
+def queue(console: Console, shown: Sequence[Waiter], *, running: int, now_s: float) -> None:
+    """Print `queue`: of each job a line of what it is, and one of why it waits."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    going = f"{running} job{'s' * (running != 1)} run{'s' * (running == 1)}"
+    if not shown:
+        console.print(f"nothing waits; {going}", highlight=False)
+        return
+    for each in shown:
+        place = "held" if each.position is None else f"{each.position}."
+        head = Text(f"{place:<5}", style="yellow" if each.held else "bold")
+        head.append(_line(each.run), style="cyan")
+        name = "" if each.run == each.name else _line(each.name)
+        asked = f"  {name + '  ' if name else ''}{each.wants}  by {each.user}"
+        head.append(plain_line(f"{asked}, waits for {_lasts(now_s - each.submitted_at_s)}"))
+        console.print(head, highlight=False)
+        told = (
+            each.why if each.held else f"{each.why}{_behind(each.behind)}; {_starts(each.starts_at_s, now_s)}"
+        )
+        console.print(Padding(Text(plain_line(told), style="dim"), (0, 0, 0, 5)), highlight=False)
+    console.print(f"{len(shown)} wait{'s' * (len(shown) == 1)}, {going}", highlight=False)
+
+
+def top(shown: Sequence[Place], *, width: int, at_s: float, note: str = "") -> Table:
+    """`top` at one moment."""
+    from rich.table import Table
+
+    wide = width >= NARROW_COLUMNS
+    columns = ("host", "GPU", "model", "use", "memory", "temp", "power", "run", "user")
+    table = _table(*(columns if wide else ("host", "GPU", "use", "memory", "temp", "run")))
+    before = ""
+    for place in shown:
+        cells = _cells(place, wide=wide)
+        table.add_row(_cell(place.host if place.host != before else "", "bold"), *cells)
+        before = place.host
+    table.title = time.strftime("%H:%M:%S", time.localtime(at_s)) + f"  {_summary(shown)}"
+    table.title_justify = "left"
+    table.title_style = "dim"
+    if note:
+        table.caption, table.caption_justify = plain_line(note), "left"
+    assert isinstance(table, Table)
+    return table
+
+
+def _cells(place: Place, *, wide: bool) -> tuple[Text, ...]:
+    run, user = _cell(" ".join(place.runs) or "-", "cyan"), _cell(" ".join(place.users) or "-")
+    if place.card is None:
+        said = _cell(place.trouble, "red")
+        empty = _cell("-")
+        return (
+            (empty, said, empty, empty, empty, empty, run, user) if wide else (empty, said, empty, empty, run)
+        )
+    card = place.card
+    index = _cell(card.index if not place.trouble else f"{card.index} !", "red" if place.trouble else "")
+    use, memory, heat = _use(card), _cell(_memory(card)), _figure(card.temperature_c, "°C")
+    if place.trouble:
+        run = _cell(f"{' '.join(place.runs)} {place.trouble}".strip(), "red")
+    if not wide:
+        return index, use, memory, heat, run
+    return index, _cell(card.model), use, memory, heat, _figure(card.power_w, " W"), run, user
+
+
+def _use(card: Card) -> Text:
+    if card.utilization is None:
+        return _cell("-")
+    full = round(card.utilization * _BAR)
+    style = "green" if card.utilization >= 0.5 else "yellow" if card.utilization >= 0.05 else "dim"
+    return _cell(f"{'█' * full}{'·' * (_BAR - full)} {card.utilization:4.0%}", style)
+
+
+def _memory(card: Card) -> str:
+    if card.used_bytes is None or card.memory_bytes is None:
+        return "-"
+    return f"{format_size(card.used_bytes)} of {format_size(card.memory_bytes)}"
+
+
+def _figure(value: float | None, unit: str) -> Text:
+    return _cell("-" if value is None else f"{value:.0f}{unit}")
+
+
+def _summary(shown: Sequence[Place]) -> str:
+    used = [place.card.utilization for place in shown if place.card and place.card.utilization is not None]
+    count = sum(place.card is not None for place in shown)
+    mean = f", {sum(used) / len(used):.0%} busy" if used else ""
+    silent = sum(place.card is None for place in shown)
+    return f"{count} GPU{'s' * (count != 1)}{mean}" + (f", {silent} hosts not seen" if silent else "")
+
+
+def _behind(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = len(names) - MOST_BEHIND
+    shown = ", ".join(names[:MOST_BEHIND])
+    return f"; behind {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _starts(at_s: float | None, now_s: float) -> str:
+    """Slurm's estimate on this machine's clock."""
+    if at_s is None:
+        return "Slurm cannot say yet when it starts"
+    if at_s <= now_s:
+        return "Slurm expects it to start now"
+    here, today = time.localtime(at_s), time.localtime(now_s)
+    form = "%H:%M" if here[:3] == today[:3] else "%a %d %b %H:%M"
+    return f"Slurm expects it to start at {time.strftime(form, here)}, in {_lasts(at_s - now_s)}"
+
+
+def _lasts(seconds: float) -> str:
+    """Such as `2 h 5 min`; nobody waits to the second."""
+    minutes = max(0, round(seconds / 60))
+    if minutes < 1:
+        return format_duration(max(0, round(seconds)))
+    days, hours = divmod(minutes // 60, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes % 60, "min"))
+    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2])
+
+
+def plain_line(text: str) -> str:
+    """`text` on one line, without anything that a terminal would obey."""
+    return " ".join(plain(text.replace("\n", " ").replace("\r", " ").replace("\t", " ")).split(" "))
+
+
+def _line(text: str) -> str:
+    return plain_line(text)
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold dim")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in ("host", "free", "temp", "power"))
+    return table
+
+
+def _cell(text: object, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(plain_line(str(text)), style=style)
+
+
+def _note(console: Console, note: str) -> None:
+    from rich.text import Text
+
+    if note:
+        console.print(Text(plain_line(note), style="yellow"), highlight=False)

@@ -1,0 +1,94 @@
+"""A host as Slurm and its agent know it -> how it is, in plain words, and what to do: pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.fleet import cluster
+from runner.slurm.waiting import why_away
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.fleet.scrape import Answer
+    from runner.slurm import Job, Node
+
+_POWER = {
+    "POWERED_DOWN": "switched off; started when a run needs it",
+    "POWERING_DOWN": "being switched off",
+    "POWERING_UP": "being started",
+    "POWER_DOWN": "about to be switched off",
+    "REBOOT_ISSUED": "rebooting",
+    "REBOOT_REQUESTED": "about to reboot",
+}
+# What Slurm writes as the reason of a host that is down, and what a person does then.
+_CURES = (
+    ("Not responding", "is it on, and reachable? there: pushtrain agent status"),
+    ("unexpectedly rebooted", "it rebooted by itself: {resume}"),
+    ("count reported lower than configured", "it has fewer GPUs than before; there: pushtrain agent start"),
+    ("Low RealMemory", "it has less memory than before; there: pushtrain agent start"),
+    ("Low socket", "it has fewer cores than before; there: pushtrain agent start"),
+    ("Kill task failed", "a process there could not be ended; then: {resume}"),
+)
+
+
+def state(node: Node, jobs: Sequence[Job], answer: Answer | None = None) -> str:
+    """One line such as `busy, 3 of 8 GPUs`; `jobs` are those that run there, `answer` is its agent's."""
+    words = [_by_slurm(node, jobs)]
+    if answer is not None:
+        words += (card.fault for card in answer.cards if card.fault)
+        words += [f"{', '.join(answer.daemons_down)} does not run there"] if answer.daemons_down else []
+        words += [f"its agent: {answer.trouble}"] if answer.trouble and not _is_silent(node) else []
+    return "; ".join(words)
+
+
+def is_well(node: Node, answer: Answer | None = None) -> bool:
+    """Whether nobody has to do anything."""
+    power = node.states & set(_POWER)
+    told = answer is None or not (answer.trouble or answer.daemons_down or any(c.fault for c in answer.cards))
+    return bool(power) or (node.takes_jobs and told)
+
+
+def _by_slurm(node: Node, jobs: Sequence[Job]) -> str:
+    for flag, words in _POWER.items():
+        if flag in node.states:
+            return words
+    said = why_away(node)
+    since = f" since {said.since.replace('T', ' ')} UTC" if said.since else ""
+    if "DOWN" in node.states:
+        return f"down{since}: {said.text or 'no reason given'}; {_cure(node, said.text)}"
+    if _is_silent(node):
+        return f"not responding{since}; {_cure(node, 'Not responding')}"
+    if "INVAL" in node.states or "INVALID_REG" in node.states:
+        return f"refused: {said.text or 'it registered with less than it has'}; there: pushtrain agent start"
+    if node.states & {"DRAIN", "FAIL", "FAILING"}:
+        why = f": {said.text}" if said.text else ""
+        return f"draining{why}" if jobs else f"drained{since}{why}; when done: {_resume(node)}"
+    if "MAINT" in node.states:
+        return "kept for maintenance"
+    return _busy(node, jobs)
+
+
+def _busy(node: Node, jobs: Sequence[Job]) -> str:
+    if "COMPLETING" in node.states:
+        return "clearing up after a run"
+    if node.gpus_used:
+        return f"busy, {node.gpus_used} of {node.gpu_count} GPUs"
+    if jobs or node.cpus_used:
+        return f"busy, {node.cpus_used} of {node.cpus} cores"
+    return "idle"
+
+
+def _is_silent(node: Node) -> bool:
+    return "NOT_RESPONDING" in node.states
+
+
+def _cure(node: Node, reason: str) -> str:
+    cure = next((cure for words, cure in _CURES if words in reason), "when it is mended: {resume}")
+    return cure.format(resume=_resume(node))
+
+
+def _resume(node: Node) -> str:
+    if cluster.version(node):
+        return f"pushtrain agent resume {node.name}"
+    return f"scontrol update nodename={node.name} state=resume"
