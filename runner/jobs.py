@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner import placeholders, runs
 from runner.engines.inherit import is_the_jobs
@@ -106,9 +106,7 @@ def jobs(
             limits=_limits(plan),
             gpus=slot.gpus,
             datasets=plan.datasets,
-            outputs=plan.folders.outputs,
-            logs=plan.folders.logs,
-            checkpoints=plan.folders.checkpoints,
+            **_folders(plan),
             resume=resume,
             processes=mine,
             env=environment(plan),
@@ -131,6 +129,11 @@ def jobs(
         slot.node_rank: job(slot, tuple(p for p in processes if p.node_rank == slot.node_rank))
         for slot in reservation.slots
     }
+
+
+def _folders(plan: Plan) -> dict[str, Any]:
+    folders = plan.folders
+    return {"outputs": folders.outputs, "logs": folders.logs, "checkpoints": folders.checkpoints}
 
 
 def _limits(plan: Plan) -> ContainerLimits:
