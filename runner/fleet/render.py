@@ -143,6 +143,11 @@ def _summary(shown: Sequence[Place]) -> str:
     return f"{count} GPU{'s' * (count != 1)}{mean}" + (f", {silent} hosts not seen" if silent else "")
 
 
+def _why(each: Waiter) -> str:
+    """Without what the line above says already."""
+    return each.why.removeprefix(f"it waits for {each.wants}").removeprefix("; ").removeprefix(", and ")
+
+
 def _behind(names: Sequence[str]) -> str:
     if not names:
         return ""

@@ -63,6 +63,9 @@ def explain(job: Job, jobs: Sequence[Job], nodes: Sequence[Node]) -> Waiting:
     if _QUOTA.fullmatch(reason):
         return Waiting(why=f"a limit of its account is reached ({reason})", starts_at_s=job.starts_at_s)
     fitting = [node for node in nodes if fits(job, node)]
+    if len(fitting) < job.nodes:
+        why = f"it waits for {wants(job)}, and the fleet has {len(fitting) or 'none'} of that kind"
+        return Waiting(why=why, starts_at_s=job.starts_at_s)
     ahead = [each for each in in_order(jobs) if _stands_before(each, job) and _competes(each, fitting, nodes)]
     holders = _holders(job, jobs, fitting)
     return Waiting(
@@ -159,8 +162,6 @@ def _free(job: Job, fitting: Sequence[Node]) -> int:
 
 def _why(job: Job, *, fitting: Sequence[Node], ahead: Sequence[Job], holders: Sequence[Job]) -> str:
     wanted = f"it waits for {wants(job)}"
-    if len(fitting) < job.nodes:
-        return f"{wanted}, and the fleet has {len(fitting) or 'none'} of that kind"
     there = [node for node in fitting if node.takes_jobs]
     if len(there) < job.nodes:
         away = [node for node in fitting if not node.takes_jobs]
@@ -205,7 +206,8 @@ def _away(nodes: Sequence[Node]) -> str:
 
 
 def _state(node: Node) -> str:
-    said = f" ({told.text})" if (told := why_away(node)).text else ""
+    told = why_away(node).text
+    said = f" ({told})" if told and told != "Not responding" else ""
     if "NOT_RESPONDING" in node.states:
         return f"does not respond{said}"
     if "DRAIN" in node.states:
