@@ -97,8 +97,7 @@ def jobs(
             node_rank=node,
             hostnames=names,
             store=store,
-            cache=str(Path(slot.home or home) / "cache"),
-            scratch=str(scratch(Path(slot.home or home), run_id, node)),
+            **_places(Path(slot.home or home), run_id, node),
             tree=plan.tree,
             venv=venv,
             image=image,
@@ -129,6 +128,10 @@ def jobs(
         slot.node_rank: job(slot, tuple(p for p in processes if p.node_rank == slot.node_rank))
         for slot in reservation.slots
     }
+
+
+def _places(home: Path, run_id: str, node: int) -> dict[str, Any]:
+    return {"cache": str(home / "cache"), "scratch": str(scratch(home, run_id, node))}
 
 
 def _folders(plan: Plan) -> dict[str, Any]:
