@@ -32,6 +32,9 @@ class Lease:
         self, store: Store, key: str, *, by: str, lasts_s: float, now_s: Callable[[], float] = time.time
     ) -> None:
         self._store, self._key, self._by, self._lasts_s, self._now_s = store, key, by, lasts_s, now_s
+        self._first = True
+        self.inherited = False
+        """Whether somebody had the turn before this process."""
 
     def take(self) -> Standing:
         """Take the turn, or prolong it: "ours" if it is ours now, else "theirs", or "done" for ever.
@@ -39,6 +42,8 @@ class Lease:
         Of several at once one has it. One whose time is over, or that was ours before this process, is taken over.
         """
         there = self._read()
+        if self._first:
+            self._first, self.inherited = False, there is not None
         if there is None:
             return "ours" if self._put(self._turn(), None) else "theirs"
         turn = _decoded(there.data, self._key)

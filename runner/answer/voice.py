@@ -115,19 +115,25 @@ class Voice:
         digest = _digest(repr(wanted))
         if digest == self._said.check_digest:
             return
-        if self._said.check is None:
+        number = self._said.check or self._lost_check(wanted)
+        if number is None:
             made = self._try("checks", lambda: checks.create(self._desk.quick, wanted))
             if made is not None:
                 self._keep(check=made, check_digest=digest)
             return
-        number = self._said.check
 
         def update() -> bool:
             checks.update(self._desk.quick, number, wanted)
             return True
 
         if self._try("checks", update):
-            self._keep(check_digest=digest)
+            self._keep(check=number, check_digest=digest)
+
+    def _lost_check(self, wanted: checks.Check) -> int | None:
+        """The check of one who spoke before us, and died before that was written down."""
+        if not self._turn.inherited:
+            return None
+        return self._try("checks", lambda: checks.find(self._desk.quick, wanted))
 
     def say_comment(self, facts: RunFacts) -> None:
         """Write the comment of this pull request and model, or rewrite it. Safe to repeat."""

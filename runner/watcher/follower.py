@@ -55,6 +55,16 @@ class Follower:
         """Whether nothing is left to say."""
         return not self._runs
 
+    @property
+    def announced(self) -> bool:
+        """Whether GitHub was told of each run, as far as it has begun and GitHub could be told."""
+        return all(each.attendance is not None or each.wait_s for each in self._runs.values())
+
+    @property
+    def missed(self) -> bool:
+        """Whether something could not be said, so that it is tried again later."""
+        return any(each.wait_s for each in self._runs.values())
+
     def look(self) -> None:
         """See which runs there are. Raises StoreError, and GitHubError where there is no token to speak with."""
         desk = self.desk()
@@ -121,8 +131,10 @@ def _attendance(desk: Desk, said: Said) -> Attendance:
 
 
 def _is_a_jobs(said: Said) -> bool:
-    """Whether the job that started the run may be about to speak of it."""
-    return not said.detached and time.time() - runs.asked_at_s(said.run_id) < JOBS_OWN_S
+    """Whether the job that started the run may be about to speak of it for the first time."""
+    return (
+        not said.detached and said.check is None and time.time() - runs.asked_at_s(said.run_id) < JOBS_OWN_S
+    )
 
 
 def _is_there(desk: Desk, said: Said) -> bool:

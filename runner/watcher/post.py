@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STEP_S = 1.0
+SHORT_S = 0.1
+START_WITHIN_S = 10.0
 # A change of the default branch is seen after so long; until then its old train.yml says who may.
 DEFAULT_BRANCH_S = 60.0
 CACHE_KEPT_S = 2 * 86400.0
@@ -92,11 +94,21 @@ class Post:
 
     def once(self) -> bool:
         """Look once, do what is new and say what is due; returns whether nothing is left. Runs go on by themselves."""
+        whole = self._looked()
+        deadline_s = time.monotonic() + START_WITHIN_S
+        while True:
+            self.follower.step()
+            if self.follower.announced or time.monotonic() > deadline_s or self.stop.wait(SHORT_S):
+                break
+        missed = self.follower.missed
+        self.follower.restart()
+        return whole and not missed
+
+    def _looked(self) -> bool:
         if not self._begun:
             self.begin()
         whole = self._look.look() if self.orders.looks else True
         self.follower.look()
-        self.follower.step()
         return whole
 
     def watch(self, *, until_idle: bool) -> None:
@@ -114,10 +126,11 @@ class Post:
                     if until_idle and self.follower.idle:
                         return
                     self.stop.wait(STEP_S)
+        self.follower.restart()
 
     def _round(self) -> float:
         """Look once; returns when the next look is due."""
-        error = guarded(lambda: self.once())
+        error = guarded(self._looked)
         if isinstance(error, GitHubError):
             logger.warning("%s: %s%s", self.name, error, f" ({error.tip})" if error.tip else "")
             if isinstance(error, GitHubDenied):
