@@ -60,9 +60,9 @@ def find() -> tuple[Card, ...]:
 def in_gres_order(cards: tuple[Card, ...]) -> tuple[Card, ...]:
     """Return the cards as slurmd sorts them, whatever the order of gres.conf: by type, then by file. Pure.
 
-    Source: src/interfaces/gpu.c and src/plugins/gres/gpu/gres_gpu.c of Slurm 22.05, `_sort_gpu_by_type_name`.
+    Tried with slurmd 22.05.8: the longest name of a type first, then by name, then by the files as text.
     """
-    return tuple(sorted(cards, key=lambda card: (-len(card.gres_type), card.gres_type, card.files)))
+    return tuple(sorted(cards, key=lambda card: (-len(card.gres_type), card.gres_type, ",".join(card.files))))
 
 
 def gres_type(model: str) -> str:
@@ -93,8 +93,10 @@ def _files(nvml: Any, card: Any, device: Any) -> tuple[str, ...]:
     if minor is None:
         return ()
     whole = os.environ.get(DEVICES, "/dev/nvidia") + str(minor)
-    if device is card or not _MINORS.exists():
+    if device is card:
         return (whole,)
+    if not _MINORS.exists():
+        return ()  # Two GPUs of one file: slurmd would not start.
     instance = nvml.nvmlDeviceGetGpuInstanceId(device)
     compute = nvml.nvmlDeviceGetComputeInstanceId(device)
     return (whole, *mig_files(_MINORS.read_text(), minor=minor, instance=instance, compute=compute))

@@ -1,0 +1,219 @@
+"""A host's images, sources, data sets, venvs, wheels -> those used longest ago are gone where they exceed a quota."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner import quantities
+from runner.agent import docker_socket, inventory, needs
+from runner.errors import EngineError, PushtrainError, UsageError
+from runner.gc import folders, images
+from runner.gc import needs as running
+from runner.slurm.client import run_folder
+from runner.store import open_store
+
+if TYPE_CHECKING:
+    from runner.gc.shelf import Found, Shelf
+    from runner.store import Store
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_QUOTA = "50%"
+BYTES = "cache-bytes"
+# Down to this share of the quota, so that the next image does not call for the next eviction.
+LOW_SHARE = 0.9
+_MAPPED = ("exe", "cwd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What a look at the caches came to. `notes` say what was passed over, and what could not be removed."""
+
+    quota_bytes: int
+    before_bytes: int
+    after_bytes: int
+    evicted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def quota_bytes(text: str, disk_bytes: int) -> int:
+    """Return the bytes of `200GiB`, or of a share of the disk: `50%`. Raises UsageError. Pure."""
+    tip = "pushtrain agent start --cache-quota 200GiB, or 50% of the disk"
+    try:
+        if text.endswith("%"):
+            share = float(text.removesuffix("%")) / 100
+            if not 0 <= share <= 1:
+                raise UsageError(f"--cache-quota {text}: more than all of the disk", tip=tip)
+            return int(disk_bytes * share)
+        return quantities.size(text)
+    except ValueError as error:
+        raise UsageError(f"--cache-quota {text}: {error}", tip=tip) from error
+
+
+def keep(home: Path, store: Store, *, quota: str = DEFAULT_QUOTA, now_s: float | None = None) -> Kept:
+    """Evict what exceeds the quota, or as much as the disk lacks for work; the rest is left as it is.
+
+    Never what a run that has not ended needs, or a process or container of this host uses. Safe to repeat and at the
+    same time as runs begin. Raises StoreError, UsageError; Docker that does not answer is passed over.
+    """
+    now = time.time() if now_s is None else now_s
+    disk = shutil.disk_usage(home)
+    limit = quota_bytes(quota, disk.total)
+    shelves = _shelves(home, _NOBODY, now_s=now)
+    looked = [(shelf, shelf.look()) for shelf in shelves]
+    before = sum(found.size_bytes for _, look in looked for found in look.found)
+    notes = [f"{shelf.kind}s: {look.note}" for shelf, look in looked if look.note]
+    over = exceeding(
+        before, limit_bytes=limit, free_bytes=disk.free, spare_bytes=needs.spare_bytes(disk.total)
+    )
+    kept = Kept(quota_bytes=limit, before_bytes=before, after_bytes=before, notes=tuple(notes))
+    return _evict(home, store, kept, over_bytes=over, now_s=now) if over else kept
+
+
+def exceeding(total_bytes: int, *, limit_bytes: int, free_bytes: int, spare_bytes: int) -> int:
+    """Return how many bytes have to go; 0 where all may stay. Pure."""
+    too_much = total_bytes - int(limit_bytes * LOW_SHARE) if total_bytes > limit_bytes else 0
+    too_little = 2 * spare_bytes - free_bytes if free_bytes < spare_bytes else 0
+    return max(0, too_much, too_little)
+
+
+def choose(found: Sequence[Found], *, over_bytes: int, now_s: float) -> tuple[Found, ...]:
+    """Return those to evict, the one used longest ago first, until enough is free; none that is needed. Pure."""
+    chosen: list[Found] = []
+    free = 0
+    for each in sorted(found, key=lambda each: each.used_at_s):
+        if free >= over_bytes:
+            break
+        if not each.needed and now_s - each.used_at_s >= each.rests_s:
+            chosen.append(each)
+            free += each.size_bytes
+    return tuple(chosen)
+
+
+_NOBODY = running.Needs(
+    ended={}, environments=frozenset(), wheels=frozenset(), trees=frozenset(), data=frozenset(), commits=frozenset(),
+    used_at_s={},
+)  # fmt: skip
+
+
+def _evict(home: Path, store: Store, kept: Kept, *, over_bytes: int, now_s: float) -> Kept:
+    shelves = _shelves(home, running.read(store), now_s=now_s)
+    used = in_use(home)
+    found = [
+        (shelf, replace(each, needed=each.needed or each.name in used))
+        for shelf in shelves
+        for each in shelf.look().found
+    ]
+    chosen = choose([each for _, each in found], over_bytes=over_bytes, now_s=now_s)
+    removed = [
+        result
+        for shelf in shelves
+        for result in shelf.remove([each for owner, each in found if owner is shelf and each in chosen])
+    ]
+    gone = [result.found for result in removed if not result.kept]
+    for each in gone:
+        logger.info("evicted: %s %s, %s", each.kind, each.name, quantities.format_size(each.size_bytes))
+    return replace(
+        kept,
+        after_bytes=kept.before_bytes - sum(each.size_bytes for each in gone),
+        evicted=tuple(f"{each.kind} {each.name}" for each in gone),
+        notes=(*kept.notes, *(f"{r.found.kind} {r.found.name}: {r.kept}" for r in removed if r.kept)),
+    )
+
+
+def _shelves(home: Path, wanted: running.Needs, *, now_s: float) -> tuple[Shelf, ...]:
+    """Those of a host's caches; what a run kept or left behind is for `pushtrain gc`."""
+    return (
+        folders.venvs(home, wanted, older_than_s=0.0, now_s=now_s),
+        folders.wheels(home, wanted, older_than_s=0.0, now_s=now_s),
+        images.Images(wanted, older_than_s=0.0),
+        folders.Sources(home / "cache", wanted, older_than_s=0.0),
+        folders.datasets(home, wanted, older_than_s=0.0, now_s=now_s),
+    )
+
+
+def in_use(home: Path) -> frozenset[str]:
+    """Return the names of what containers and processes of this host use now: data sets, venvs, images.
+
+    Also of runs that are in no store that is known here.
+    """
+    places = [home / "envs", home / "cache" / "datasets"]
+    used = [*_mounted(), *_of_processes()]
+    names = {
+        Path(path).relative_to(place).parts[0]
+        for path in used
+        for place in places
+        if Path(path).is_relative_to(place) and Path(path) != place
+    }
+    return frozenset(names) | _images()
+
+
+def _mounted() -> list[str]:
+    return [
+        mount["Source"] for row in _containers() for mount in row.get("Mounts", ()) if mount.get("Source")
+    ]
+
+
+def _images() -> frozenset[str]:
+    return frozenset(row["Image"] for row in _containers())
+
+
+def _containers() -> list[dict[str, Any]]:
+    try:
+        return list(docker_socket.get("/containers/json?all=1"))
+    except EngineError:
+        return []  # Docker keeps what its containers use, and takes nothing away while it does not answer.
+
+
+def _of_processes() -> list[str]:
+    found: list[str] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            found += [os.readlink(entry / name) for name in _MAPPED]  # noqa: PTH115  # text is compared
+            found.append((entry / "cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace"))
+        except OSError:
+            continue  # It ended meanwhile, or is the kernel's.
+    return found
+
+
+def note(kept: Kept) -> None:
+    """Write what the caches take, for the metrics."""
+    folder = run_folder()
+    if folder.is_dir():
+        part = folder / f".{BYTES}.part"
+        part.write_text(f"{kept.after_bytes}\n")
+        part.rename(folder / BYTES)
+
+
+def main(argv: Sequence[str]) -> int:
+    """`caches --store URI [--home DIR] [--quota 200GiB]`: what was evicted, as JSON."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    reader = argparse.ArgumentParser(prog="python -m runner.agent.caches")
+    reader.add_argument("--store", required=True)
+    reader.add_argument("--home", type=Path, default=inventory.default_home())
+    reader.add_argument("--quota", default=DEFAULT_QUOTA)
+    asked = reader.parse_args(argv)
+    try:
+        kept = keep(asked.home, open_store(asked.store), quota=asked.quota)
+    except PushtrainError as error:
+        logger.error("nothing is evicted: %s", error)
+        return error.exit_code
+    note(kept)
+    sys.stdout.write(json.dumps(asdict(kept)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

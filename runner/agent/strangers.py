@@ -1,0 +1,167 @@
+"""A host before it offers its GPUs -> what runs on it for no job is ended, or keeps it from being offered."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from runner.agent import inventory, leftovers, membership
+from runner.agent.leftovers import Left
+from runner.errors import EngineError
+from runner.slurm import Slurm
+from runner.slurm.client import run_folder
+
+logger = logging.getLogger(__name__)
+
+# While it is there, somebody else's processes keep the host from being offered; `health` looks whether they still do.
+WAITS = "strangers-wait"
+# CUDA's own server, which shares a GPU between the processes of a job.
+_TOOLS = frozenset({"nvidia-cuda-mps", "nvidia-cuda-mps-server"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here:
+    """The jobs of Slurm on this host: their ids, their names, and Slurm's numbers of the GPUs that they hold."""
+
+    ids: frozenset[str]
+    names: frozenset[str]
+    gpus: frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleared:
+    """What was ended, what could not be, and processes of others that were left where they are."""
+
+    ended: tuple[Left, ...] = ()
+    still: tuple[Left, ...] = ()
+    foreign: tuple[Left, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why the host cannot be offered; empty where it can."""
+        if not self.still and not self.foreign:
+            return ""
+        return (
+            f"pushtrain: not of a job, and on its GPUs: {', '.join(map(str, (*self.foreign, *self.still)))}"
+        )
+
+
+def clear(node: str, *, slurm: Slurm, evict: bool) -> Cleared:
+    """End what of Pushtrain runs here for no job, and with `evict` also foreign processes on GPUs of no job.
+
+    Where slurmctld does not answer, what a living host process answers for is left alone (its lease does the rest), and
+    foreign processes are not judged. Reports what it ended. Safe to repeat; blocks for a minute at most.
+    """
+    # Before the jobs: what a job starts meanwhile is not among them.
+    ours, on_gpus = _ours(), leftovers.unanswered(leftovers.on_gpus)[0]
+    here = jobs_here(slurm, node)
+    marks = leftovers.held_marks()
+    strays = {left.id for left in ours if is_stray(left, here, marks)}
+    ended, still = leftovers.end(lambda: tuple(left for left in _ours() if left.id in strays))
+    uuids = inventory.read_gpus()
+    foreign = tuple(left for left in on_gpus if left.id not in strays and is_foreign(left, here, uuids))
+    if evict and foreign:
+        unwanted = {left.id for left in foreign}
+        gone, foreign = leftovers.end(
+            lambda: tuple(left for left in leftovers.unanswered(leftovers.on_gpus)[0] if left.id in unwanted)
+        )
+        ended += gone
+    left_behind = {left.id for left in (*still, *foreign)}
+    ended = tuple(left for left in ended if left.id not in left_behind)
+    leftovers.report(ended, by="strangers")
+    return Cleared(ended=ended, still=still, foreign=foreign)
+
+
+def is_stray(left: Left, here: Here | None, held: Iterable[str]) -> bool:
+    """Return whether something of Pushtrain's runs for nobody; `here` is None where slurmctld does not answer. Pure."""
+    if not left.mark:
+        return False  # Slurm's own business: it knows the processes of its steps.
+    if left.job and here is not None:
+        return left.job not in here.ids
+    if leftovers.is_held(left, held):
+        return False
+    return here is None or left.run not in here.names
+
+
+def is_foreign(left: Left, here: Here | None, uuids: Sequence[str]) -> bool:
+    """Return whether a process on a GPU is neither of a run nor of a job, and no job holds the GPU. Pure."""
+    if here is None or left.mark or left.job in here.ids or left.name in _TOOLS:
+        return False
+    return left.gpu not in uuids or uuids.index(left.gpu) not in here.gpus
+
+
+def jobs_here(slurm: Slurm, node: str) -> Here | None:
+    """Return the jobs on a host, none for one that Slurm does not know; None where slurmctld does not answer."""
+    try:
+        said = slurm.run("squeue", "-h", "--all", "-w", node, "-O", "JobID:64,Name:256", patience_s=0.0)
+        rows = [(line[:64].strip(), line[64:].strip()) for line in said.splitlines() if line.strip()]
+        gpus = [number for job, _ in rows for number in _gpus_of(slurm, job, node)]
+    except EngineError as error:
+        if "Invalid node name" in str(error):
+            return Here(ids=frozenset(), names=frozenset(), gpus=frozenset())
+        logger.info("which jobs run here is not known: %s", error)
+        return None
+    return Here(ids=frozenset(j for j, _ in rows), names=frozenset(n for _, n in rows), gpus=frozenset(gpus))
+
+
+def _gpus_of(slurm: Slurm, job: str, node: str) -> list[int]:
+    said = slurm.run("scontrol", "show", "job", "-d", "--oneliner", job, patience_s=0.0)
+    found: list[int] = []
+    for hosts, gres in re.findall(r"\bNodes=(\S+) .*?\bGRES=(\S*)", said):
+        names = slurm.run("scontrol", "show", "hostnames", hosts, patience_s=0.0).split()
+        if node in names:
+            found += gres_numbers(gres)
+    return found
+
+
+def gres_numbers(gres: str) -> list[int]:
+    """Return Slurm's numbers of the GPUs in `gpu:h100:3(IDX:0-1,3),gpu:v100:1(IDX:5)`. Pure."""
+    found: list[int] = []
+    for numbers in re.findall(r"gpu[^()]*\(IDX:([\d,-]+)\)", gres):
+        for part in numbers.split(","):
+            first, _, last = part.partition("-")
+            found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def keep_out(node: str, cleared: Cleared) -> None:
+    """Drain the host while there is a reason, as far as slurmctld answers; `health` goes on from there."""
+    flag = run_folder() / WAITS
+    if not cleared.reason:
+        flag.unlink(missing_ok=True)
+        return
+    if flag.parent.is_dir():
+        flag.write_text(cleared.reason)
+    try:
+        membership.drain(node, reason=cleared.reason)
+    except EngineError as error:
+        logger.info("the host is not drained yet: %s", error)
+
+
+def _ours() -> tuple[Left, ...]:
+    found, why = leftovers.unanswered(leftovers.containers)
+    if why:
+        logger.warning("containers are not looked at: %s", why)
+    return (*found, *leftovers.processes())
+
+
+def main(argv: Sequence[str]) -> int:
+    """`strangers NODE [--evict]`: what was found as JSON; 1 where the host cannot be offered, and is drained."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    reader = argparse.ArgumentParser(prog="python -m runner.agent.strangers")
+    reader.add_argument("node")
+    reader.add_argument("--evict", action="store_true", help="end foreign processes on GPUs as well")
+    asked = reader.parse_args(argv)
+    cleared = clear(asked.node, slurm=membership.cluster(), evict=asked.evict)
+    keep_out(asked.node, cleared)
+    sys.stdout.write(json.dumps(asdict(cleared)) + "\n")
+    return 1 if cleared.reason else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
