@@ -247,6 +247,9 @@ class Gang:
             last_lines=tuple(event["last_lines"]),
             told_to_stop=event["stopped"],
         )
+        if event.get("lost"):  # With its host's Docker: no end of its own.
+            self._fail(Outcome(kind="lost", code=failure.code, cause=failure.cause))
+            return
         self._failures.append(failure)
         self._fail(Outcome(kind="failed", code=failure.code, signal=failure.signal))
 

@@ -67,7 +67,7 @@ def prepare(
                 log=log,
             )
         environment.check_image(recipe, image, demand, probes=home / "cache" / "probes", log=log)
-    return Prepared(name=image.reference, digest=image.digest, venv=None, image=image.reference)
+    return Prepared(name=image.reference, digest=image.digest, venv=None, image=image.pinned)
 
 
 def forget(plan: Plan, *, run_id: str) -> None:

@@ -35,13 +35,14 @@ _PRINTED = re.compile(r"#\d+ \d+\.\d+ ")
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image that is in this machine's Docker. `reference` starts containers; `digest` is the registry's
-    where it has one, else the image's id.
+    """An image that is in this machine's Docker. `reference` is its name; `digest` is the registry's where it has one,
+    else the image's id. `pinned` starts containers: by digest where a registry has it, so that any host may pull it.
     """
 
     key: str
     reference: str
     digest: str
+    pinned: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +168,8 @@ def _here(recipe: Recipe, name: str) -> Image:
 
 
 def _image(recipe: Recipe, name: str, here: facts.Local) -> Image:
-    return Image(key=recipe.key, reference=name, digest=here.digest or here.id)
+    pinned = f"{facts.repository(name)}@{here.digest}" if here.digest else name
+    return Image(key=recipe.key, reference=name, digest=here.digest or here.id, pinned=pinned)
 
 
 def _share(recipe: Recipe, name: str, building: _Building) -> None:

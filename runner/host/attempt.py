@@ -256,7 +256,8 @@ class Attempt:
             end = rank.wait()
         except Exception as caught:  # noqa: BLE001  # as above
             error = failure(caught)
-            body = {"code": error.exit_code, "signal": "", "cause": str(error)}
+            # Not the training's fault: its Docker is gone, or its container was taken away.
+            body = {"code": error.exit_code, "signal": "", "cause": str(error), "lost": True}
         else:
             body = {"code": end.code, "signal": end.signal, "cause": end.cause or self._killed_by(end)}
         # As it was when the rank ended: what is told to the others later is not why.

@@ -30,6 +30,7 @@ from runner.host.docker_host import (
     remove,
     translated,
 )
+from runner.host.leash import end_processes
 from runner.host.ranks import Exit
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["ContainerRank", "ContainerRanks", "connect", "end_containers", "end_run", "owner"]
 
 NETWORK_WITHIN_S = 60.0
+# A Docker that was ended is soon started again, by what looks after it.
+DOCKER_WITHIN_S = 30.0
 
 # The counter is in another place with each version of control groups.
 _KERNEL_KILLS = """
@@ -92,7 +95,7 @@ class ContainerRanks:
 
     def __init__(self, job: Job, datasets: Mapping[str, str]) -> None:
         self._job, self._datasets = job, datasets
-        self._client = connect(streams=2 * len(job.processes) + 1)
+        self._client = connect(streams=2 * len(job.processes) + 1, patience_s=DOCKER_WITHIN_S)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="containers")
         self._lock = threading.Lock()
         self._holder: Container | None = None
@@ -199,7 +202,17 @@ class ContainerRanks:
         if self._signaller is not None:
             self._signaller.close()
         self._pool.shutdown(wait=True)
-        end_containers(self._job.mark, grace_s=0)
+        try:
+            end_containers(self._job.mark, grace_s=0)
+        except (
+            EngineError
+        ):  # Without their Docker containers run on, and are processes of this machine all the same.
+            end_processes(self._job.mark, grace_s=0)
+            raise
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         for stream in self._streams:
             stream.close()
         self._client.close()

@@ -32,15 +32,26 @@ AT_ONCE = 8
 """Requests that Docker gets at the same time: with more of them it is no faster."""
 
 
-def connect(*, streams: int = 0) -> docker.DockerClient:
-    """This host's Docker; `streams` is how many outputs are read at once.
+def connect(*, streams: int = 0, patience_s: float = 0.0, timeout_s: int = 60) -> docker.DockerClient:
+    """This host's Docker; `streams` is how many outputs are read at once, `timeout_s` how long an answer may take.
 
-    Raises EngineError with what to do when it does not answer.
+    For `patience_s` it may be just being started anew. Raises EngineError with what to do when it does not answer.
     """
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        try:
+            return _connected(streams=streams, timeout_s=timeout_s)
+        except EngineError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.2)
+
+
+def _connected(*, streams: int, timeout_s: int) -> docker.DockerClient:
     import docker
 
     try:
-        client = docker.from_env(max_pool_size=streams + 2 * AT_ONCE)
+        client = docker.from_env(max_pool_size=streams + 2 * AT_ONCE, timeout=timeout_s)
         client.ping()
     except docker.errors.DockerException as error:
         raise EngineError(
@@ -59,9 +70,24 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(
-            f"{what}: {getattr(error, 'explanation', None) or error}", tip="docker info"
-        ) from error
+        raise _refusal(what, error) from error
+
+
+def _refusal(what: str, error: Exception) -> EngineError:
+    import requests
+
+    said = str(getattr(error, "explanation", None) or error)
+    if isinstance(error, requests.ConnectionError):
+        return EngineError(
+            f"{what}: Docker on {socket.gethostname()} does not answer any more",
+            tip="sudo systemctl status docker",
+        )
+    if "no space left on device" in said.lower():
+        return EngineError(
+            f"{what}: the disk of Docker on {socket.gethostname()} is full: {said}",
+            tip="there: docker system df; pushtrain gc",
+        )
+    return EngineError(f"{what}: {said}", tip="docker info")
 
 
 @contextlib.contextmanager
@@ -87,6 +113,22 @@ def devices(gpus: Sequence[str]) -> list[Any] | None:
     import docker
 
     return [docker.types.DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])] if gpus else None
+
+
+def has_image(client: docker.DockerClient, reference: str) -> bool:
+    """Whether the image is here. Raises the SDK's errors."""
+    import docker
+
+    try:
+        client.images.get(reference)
+    except docker.errors.ImageNotFound:
+        return False
+    return True
+
+
+def pull(client: docker.DockerClient, reference: str) -> Iterator[dict[str, Any]]:
+    """Pull an image; what Docker says of it, line by line. Raises the SDK's errors."""
+    yield from client.api.pull(reference, stream=True, decode=True)
 
 
 class Stream:

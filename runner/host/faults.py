@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
+import shutil
+import socket
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import EngineError, PushtrainError
+from runner.quantities import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +27,28 @@ def told(what: str) -> Iterator[None]:
         yield
     except PushtrainError as error:
         logger.warning("%s: %s", what, error)
+
+
+@contextlib.contextmanager
+def disk_full(folder: Path) -> Iterator[None]:
+    """Turn what fails within because a disk of this host is full into an EngineError that says so. `folder` is there.
+
+    The code that wrote may have said it in words of its own: `__cause__` tells.
+    """
+    try:
+        yield
+    except (OSError, PushtrainError) as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        usage = shutil.disk_usage(folder)
+        raise EngineError(
+            f"the disk of {socket.gethostname()} is full: {format_size(usage.free)} of "
+            f"{format_size(usage.total)} are free at {folder}: {os.strerror(cause.errno)}",  # type: ignore[attr-defined]  # it has one
+            tip="there: pushtrain gc, or df -h to see what fills it",
+        ) from error
 
 
 def failure(error: Exception) -> PushtrainError:

@@ -110,9 +110,13 @@ def main(argv: list[str]) -> int:
     if sys.stdin.read().strip() == "done":
         return 0
     if kind == "docker":
-        from runner.host.containers import end_containers
+        from runner.errors import EngineError
+        from runner.host.docker_host import end_containers
 
-        end_containers(mark, grace_s=grace_s)
+        with contextlib.suppress(
+            EngineError
+        ):  # Without their Docker they are processes of this machine all the same.
+            end_containers(mark, grace_s=grace_s)
     end_processes(mark, grace_s=grace_s)
     shutil.rmtree(shared_memory(mark), ignore_errors=True)
     return 0

@@ -7,14 +7,17 @@ import logging
 import os
 import shutil
 import threading
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import PushtrainError, StoreError
 from runner.host import gang_folder, nofollow
+from runner.host.faults import disk_full
 from runner.host.launched import LaunchedRank
 from runner.host.output import Mask, OutputStream
+from runner.host.progress import Progress
 from runner.host.reports import Reports
 from runner.scan import is_within, scan
 from runner.store import open_store
@@ -67,14 +70,55 @@ class Node:
         self.reports = Reports(job)
 
     def fetch(self) -> None:
-        """Bring source and data here. Repeating it brings only what is missing. Raises SourceError, DatasetError."""
+        """Bring image, source and data here. Repeating it brings only what is missing.
+
+        Raises EnvironmentFailed, SourceError, DatasetError, EngineError where this host's disk is full.
+        """
+        job = self.job
+        Path(job.scratch).mkdir(parents=True, exist_ok=True)
+        with disk_full(Path(job.scratch)):
+            image = self._bring_image()
+            self._bring_source()
+            self._bring_data()
+            self._lay_out()
+            image.result()
+            if job.processes:
+                self.ranks.join()
+
+    def _bring_image(self) -> Future[None]:
+        """Begin to: a thread goes on with it, which this process does not wait for where all else fails."""
+        brought: Future[None] = Future()
+        image = self.job.image
+        if image is None or not self.job.processes:
+            brought.set_result(None)
+            return brought
+        from runner.host import images
+
+        progress = Progress("image", self._on_progress)
+
+        def work() -> None:
+            try:
+                images.bring(image, cache=Path(self.job.cache), progress=progress)
+            except Exception as error:  # noqa: BLE001  # a thread's outermost: raised again by whoever waits
+                brought.set_exception(error)
+            else:
+                brought.set_result(None)
+
+        threading.Thread(target=work, daemon=True).start()
+        return brought
+
+    def _bring_data(self) -> None:
         from runner import datasets
 
-        job = self.job
-        self._bring_source()
-        for dataset in job.datasets:
-            path = datasets.fetch(dataset, store=self._store, cache=Path(job.cache), progress=lambda _: None)
+        for dataset in self.job.datasets:
+            progress = Progress(f"data set {dataset.name}", self._on_progress, total=dataset.size_bytes)
+            path = datasets.fetch(
+                dataset, store=self._store, cache=Path(self.job.cache), progress=progress.add
+            )
             self._datasets[dataset.name] = str(path)
+
+    def _lay_out(self) -> None:
+        job = self.job
         if job.is_gang:
             gang_folder.make(job)
         if job.resume:
@@ -83,8 +127,6 @@ class Node:
             _give_away(job.work)
             if job.is_gang:
                 _give_away(job.gang_folder)
-        if job.processes:
-            self.ranks.join()
 
     def _bring_source(self) -> None:
         """The working folder, with its places for what the ranks write; after a loss, with what was stored of that."""

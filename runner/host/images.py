@@ -1,0 +1,116 @@
+"""A reference -> the image in this host's Docker, pulled by its digest, once for all runs that wait for it here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import EnvironmentFailed, PushtrainError
+from runner.host.docker_host import connect, has_image, pull, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from runner.host.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+TRIED_FOR_S = 60.0
+LONGEST_PAUSE_S = 10.0
+# A registry that is read from a slow disk says nothing for minutes.
+SILENT_FOR_S = 600
+DIGEST = "@sha256:"
+# Trying again changes nothing.
+_FINAL = (
+    "not found",
+    "unknown",
+    "unauthorized",
+    "denied",
+    "no basic auth",
+    "no space left",
+    "invalid reference",
+)
+
+
+def bring(reference: str, *, cache: Path, progress: Progress) -> None:
+    """Have the image here. Quick where it is; blocks while it is pulled, by this process or another. Safe to repeat.
+
+    A registry that does not answer is asked again for a minute. Raises EnvironmentFailed where it never does, where it
+    refuses, and where no registry is known from which this host could have the image; EngineError for Docker.
+    """
+    with contextlib.closing(connect(timeout_s=SILENT_FOR_S)) as client:
+        with translated("the image cannot be looked up"):
+            if has_image(client, reference):
+                return
+        if DIGEST not in reference:
+            raise EnvironmentFailed(
+                f"{socket.gethostname()} has no image {reference}, and no registry is configured to take it from",
+                tip="pushtrain run --registry HOST/PATH, one that all hosts reach",
+            )
+        with _alone(cache / "images" / f"{reference.rpartition(':')[2]}.lock"):
+            if not has_image(client, reference):
+                _pull(lambda: pull(client, reference), reference, progress)
+
+
+def _pull(start: Callable[[], Iterable[dict[str, Any]]], reference: str, progress: Progress) -> None:
+    deadline_s, pause_s = time.monotonic() + TRIED_FOR_S, 1.0
+    while said := _failure(start, progress):
+        is_final = any(word in said.lower() for word in _FINAL)
+        if is_final or time.monotonic() + pause_s > deadline_s:
+            raise _refused(reference, said, is_final=is_final)
+        logger.warning("%s: %s; asking again in %.0f s", reference, said, pause_s)
+        time.sleep(pause_s)
+        pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+
+
+def _failure(start: Callable[[], Iterable[dict[str, Any]]], progress: Progress) -> str:
+    """Pull once; what Docker said against it, empty where it is done."""
+    layers: dict[str, tuple[int, int]] = {}
+    try:
+        with translated("pull"):
+            for line in start():
+                if line.get("error"):
+                    return str(line["error"])
+                note(layers, line)
+                progress.note(
+                    sum(done for done, _ in layers.values()), sum(size for _, size in layers.values()) or None
+                )
+    except PushtrainError as error:
+        return str(error)
+    return ""
+
+
+def note(layers: dict[str, tuple[int, int]], line: dict[str, Any]) -> None:
+    """Take in one line of a pull: how much of each layer has come, and its size, as far as Docker says."""
+    layer, status, detail = line.get("id", ""), line.get("status", ""), line.get("progressDetail") or {}
+    if status == "Downloading" and detail.get("total"):
+        layers[layer] = (detail.get("current", 0), detail["total"])
+    elif status in ("Download complete", "Pull complete") and layer in layers:
+        layers[layer] = (layers[layer][1],) * 2
+
+
+def _refused(reference: str, said: str, *, is_final: bool) -> EnvironmentFailed:
+    from runner.environment.client import refusal
+
+    host, registry = socket.gethostname(), reference.partition("/")[0]
+    if is_final:
+        refused = refusal(f"pull {reference}", said)
+        return EnvironmentFailed(f"{host}: {refused}", tip=refused.tip)
+    return EnvironmentFailed(
+        f"{host} cannot pull {reference}: the registry did not answer for a minute: {said}",
+        tip=f"see that {registry} runs and that {host} reaches it; then: pushtrain resume",
+    )
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One pull at a time; the kernel frees the lock of a process that was killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
