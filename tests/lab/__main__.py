@@ -11,6 +11,9 @@ from pathlib import Path
 from tests.lab.lab import Lab
 from tests.lab.namespaces import LabError
 from tests.lab.plan import MODEL
+from tests.lab.services import Registry, Store
+
+_WHAT = "Hosts on one machine: cut them off, switch them off, kill what runs there. See tests/lab/README.md."
 
 
 def main() -> int:
@@ -45,43 +48,109 @@ def _exec(asked: argparse.Namespace) -> None:
     os.execvp(argv[0], argv)
 
 
+def _status(asked: argparse.Namespace) -> None:
+    for name, told in Lab.open(asked.folder).status().items():
+        words = (f"{name:9}", f"{told['address']:24}", f"{told['state']:8}", f"{told.get('disk', ''):5}")
+        print(*words, told.get("daemons", ""))
+
+
+def _kill(asked: argparse.Namespace) -> None:
+    """Of the fabric, the daemons are called registry and store."""
+    lab = Lab.open(asked.folder)
+    if asked.host == "fabric":
+        print("killed", _service(lab, asked.daemon).kill())
+    else:
+        print("killed", lab.host(asked.host).kill(asked.daemon))
+
+
+def _start(asked: argparse.Namespace) -> None:
+    lab = Lab.open(asked.folder)
+    if asked.host == "fabric":
+        _service(lab, asked.daemon).start()
+    else:
+        lab.host(asked.host).start(asked.daemon)
+
+
+def _service(lab: Lab, name: str) -> Registry | Store:
+    services: dict[str, Registry | Store] = {"registry": lab.registry, "store": lab.store}
+    if name not in services:
+        raise LabError(f"no {name} on the fabric: there are registry and store")
+    return services[name]
+
+
 _VERBS: dict[str, Callable[[argparse.Namespace], object]] = {
     "up": _up,
+    "status": _status,
     "exec": _exec,
-    "down": lambda asked: Lab.open(asked.folder).down(),
     "cut": lambda asked: Lab.open(asked.folder).host(asked.host).cut(),
     "mend": lambda asked: Lab.open(asked.folder).host(asked.host).mend(),
     "off": lambda asked: Lab.open(asked.folder).host(asked.host).off(),
     "boot": lambda asked: Lab.open(asked.folder).boot(asked.host),
-    "fill": lambda asked: Lab.open(asked.folder).host(asked.host).fill(),
+    "fill": lambda asked: Lab.open(asked.folder).host(asked.host).fill(left_mib=asked.left_mib),
     "empty": lambda asked: Lab.open(asked.folder).host(asked.host).empty(),
-    "kill": lambda asked: print(Lab.open(asked.folder).host(asked.host).kill(asked.daemon), "killed"),
-    "start": lambda asked: Lab.open(asked.folder).host(asked.host).start(asked.daemon),
+    "kill": _kill,
+    "start": _start,
+    "busy": lambda asked: Lab.open(asked.folder).store.busy(),
+    "well": lambda asked: Lab.open(asked.folder).store.well(),
+    "bucket": lambda asked: print(Lab.open(asked.folder).store.uri()),
+    "image": lambda asked: print(Lab.open(asked.folder).base_image()),
+    "ready": lambda asked: Lab.open(asked.folder).ready(),
+    "renew": lambda asked: Lab.open(asked.folder).renew(),
+    "down": lambda asked: Lab.open(asked.folder).down(),
 }
+_HELP = {
+    "up": "make a lab",
+    "status": "what there is and how it is",
+    "exec": "run a command on a host",
+    "cut": "take out a host's network cable",
+    "mend": "put it back",
+    "off": "pull a host's plug",
+    "boot": "switch a host on",
+    "fill": "use up a host's disk",
+    "empty": "give that back",
+    "kill": "kill -9 all processes of that name on a host; of the fabric: registry, store",
+    "start": "start munged, slurmctld, slurmd or dockerd on a host; registry or store on the fabric",
+    "busy": "the store answers 503 from now on",
+    "well": "no longer",
+    "bucket": "print an empty place in the store",
+    "image": "load an image with Debian and Python on each host, and print its name",
+    "ready": "wait until Slurm can use all hosts that are on",
+    "renew": "all hosts as they were at the start",
+    "down": "end all of it",
+}
+_OF_THE_LAB = {"up", "status", "busy", "well", "bucket", "image", "ready", "renew", "down"}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.lab")
+    parser = argparse.ArgumentParser(prog="python -m tests.lab", description=_WHAT)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb in _VERBS:
-        of_verb = verbs.add_parser(verb)
-        of_verb.add_argument("--folder", type=Path, required=True)
-        if verb == "up":
-            of_verb.add_argument("--hosts", type=int, default=3)
-            of_verb.add_argument("--later", type=int, default=0)
-            of_verb.add_argument("--gpus", type=int, default=2)
-            of_verb.add_argument("--model", default=MODEL)
-            of_verb.add_argument("--slurm", choices=("plain", "none"), default="plain")
-            of_verb.add_argument("--docker", action="store_true")
-            of_verb.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
-        elif verb != "down":
+        of_verb = verbs.add_parser(verb, help=_HELP[verb])
+        of_verb.add_argument("--folder", type=Path, required=True, help="the lab's own")
+        if verb not in _OF_THE_LAB:
             of_verb.add_argument("host")
+        if verb == "up":
+            _arguments_of_up(of_verb)
+        if verb == "fill":
+            of_verb.add_argument("--left-mib", type=int, default=0)
         if verb in {"kill", "start"}:
             of_verb.add_argument("daemon")
         if verb == "exec":
-            of_verb.add_argument("--cd", type=Path)
+            of_verb.add_argument("--cd", type=Path, help="folder on the host")
             of_verb.add_argument("argv", nargs="+")
     return parser
+
+
+def _arguments_of_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hosts", type=int, default=3)
+    parser.add_argument("--later", type=int, default=0, help="more hosts, which are off")
+    parser.add_argument("--gpus", type=int, default=2, help="on each host, faked")
+    parser.add_argument("--model", default=MODEL, help="of these GPUs")
+    parser.add_argument("--slurm", choices=("plain", "none"), default="plain")
+    parser.add_argument("--docker", action="store_true", help="a daemon on each host")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="for all commands on it"
+    )
 
 
 if __name__ == "__main__":

@@ -68,9 +68,10 @@ class Fabric:
     def plug_in(self, name: str, process: Process) -> None:
         """Give a host that has booted its cable, its address and its way out."""
         cable, plan = f"to-{name}", self.plan
+        self.unplug(name)
         self.run(
             "ip", "-batch", "-",
-            given=f"link add {cable} type veth peer name eth0 netns {process.pid}\n"
+            given=f"link add {cable} type veth peer name eth0 address {_card(plan.address(name))} netns {process.pid}\n"
             f"link set {cable} master {_BRIDGE} up\n",
         )  # fmt: skip
         sh(
@@ -78,6 +79,10 @@ class Fabric:
             given=f"link set lo up\naddr add {plan.address(name)}/24 dev eth0\nlink set eth0 up\n"
             f"route add default via {plan.outside}\n",
         )
+
+    def unplug(self, name: str) -> None:
+        """Take a host off the network for good: what it says while it ends reaches nobody. Safe to repeat."""
+        _succeeds(*enter(self._alive(), "ip", "link", "delete", f"to-{name}", kinds="num"))
 
     def cut(self, name: str) -> None:
         """Take the cable out of a host. Safe to repeat."""
@@ -112,11 +117,16 @@ def _script(plan: Plan, made: Path) -> str:
     """What the fabric's process 1 does; /proc is this machine's, so it knows its number there."""
     return (
         "read -r pid rest </proc/self/stat; hostname fabric; ip link set lo up\n"
-        f"ip link add {_BRIDGE} type bridge; ip addr add {plan.services}/24 dev {_BRIDGE}\n"
-        f"ip link set {_BRIDGE} up\n"
+        f"ip link add {_BRIDGE} address {_card(plan.services)} type bridge\n"
+        f"ip addr add {plan.services}/24 dev {_BRIDGE}; ip link set {_BRIDGE} up\n"
         f"echo $pid >{made}.new; mv {made}.new {made}\n"
         "exec docker-init -- sleep infinity"
     )
+
+
+def _card(address: str) -> str:
+    """The hardware address: the same after each boot, or others would send to the one that they remember."""
+    return ":".join(["02", "00", *(f"{int(number):02x}" for number in address.split("."))])
 
 
 def clear(plan: Plan) -> None:

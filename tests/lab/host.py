@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from tests.lab import slurm
 from tests.lab.fabric import Fabric
-from tests.lab.namespaces import LabError, Process, awaited, clean, detached, enter, sh, within
+from tests.lab.namespaces import LabError, Process, awaited, clean, detached, enter, named, sh
 from tests.lab.plan import Plan
 from tests.services.dockerd import DockerEngine, answers
 
@@ -24,6 +24,9 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Of the root file system all hosts see one; of these each has its own.
 _OWN = ("lib", "log", "spool")
 _BALLAST = "ballast"
+DAEMONS = ("dockerd", "munged", "slurmctld", "slurmd")
+# What the fake NVML of a host says of its GPUs beside their names; see tests/fakes/pynvml.py.
+GPU_STATE = Path("/run/fake-gpus.json")
 
 
 class Host:
@@ -50,12 +53,16 @@ class Host:
     def environ(self) -> dict[str, str]:
         """What a command on it finds in its environment, and no more."""
         told = {
-            "PATH": f"{Path(sys.executable).parent}:{_SYSTEM_PATH}",
+            "PATH": f"{Path(sys.executable).parent}:{_ROOT / 'tests' / 'fakes' / 'bin'}:{_SYSTEM_PATH}",
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             "PUSHTRAIN_HOME": str(self.state),
             "PYTHONPATH": str(_ROOT / "tests" / "fakes"),
             "FAKE_GPUS": f"{self.plan.model}:{self.plan.gpus}" if self.plan.gpus else "",
+            "FAKE_GPU_HOST": "yes",
+            "FAKE_GPU_STATE": str(GPU_STATE),
+            "FAKE_GPU_MINORS": str(slurm.FIRST_TTY),
+            "PUSHTRAIN_GPU_DEVICES": "/dev/tty",
         }
         if self.plan.slurm == "plain":
             told["SLURM_CONF"] = str(slurm.CONF)
@@ -78,7 +85,7 @@ class Host:
     ) -> list[str]:
         """The argv that runs `argv` on the host, from this machine."""
         told = self.environ | dict(environ or {})
-        return enter(self._on(), *clean(told, folder or self.home, *argv))
+        return enter(self._on(), *clean(told, folder or self.plan.share, *argv))
 
     def run(
         self,
@@ -127,7 +134,7 @@ class Host:
     def pids(self, name: str) -> list[int]:
         """Processes of that name, or with that word in their command line, as this machine numbers them."""
         process = self.process
-        return [pid for pid in (within(process) if process else ()) if _is(pid, name)]
+        return named(process, name) if process else []
 
     # what can happen to it
 
@@ -150,6 +157,8 @@ class Host:
     def off(self) -> None:
         """Pull its plug: all of its processes end at once, what was in memory is gone. Safe to repeat."""
         if process := self.process:
+            # First, since the kernel says goodbye for each socket of a process that ends, which no dead machine does.
+            self.fabric.unplug(self.name)
             process.kill()
             awaited(f"the end of {self.name}", lambda: not process.alive)
 
@@ -196,6 +205,10 @@ class Host:
         """Give back what `fill` took. Safe to repeat."""
         self.run("rm", "-f", str(self.disk / _BALLAST), f"{self.disk / _BALLAST}.rest")
 
+    def used(self) -> str:
+        """How full its disk is, as `df` says it."""
+        return self.run("df", "--output=pcent", str(self.disk)).stdout.split()[-1]
+
     # how
 
     def _on(self) -> Process:
@@ -238,11 +251,19 @@ class Host:
             "exec docker-init -- sleep infinity"
         )
 
+    @property
+    def _images(self) -> Path:
+        """Docker's data: kept for the next lab of this number, so that images need not be loaded again."""
+        return self.plan.cache / f"lab-{self.plan.slot}" / self.name
+
+    def forget_containers(self) -> None:
+        """Forget what Docker ran and named on a host that is off; its images stay. Safe to repeat."""
+        for each in ("containers", "network", "volumes"):
+            shutil.rmtree(self._images / each, ignore_errors=True)
+
     def _start_dockerd(self) -> None:
-        data = self.plan.cache / f"lab-{self.plan.slot}" / self.name
-        data.mkdir(parents=True, exist_ok=True)
-        self.run("rm", "-rf", "/run/docker.pid", "/run/docker")
-        self.spawn(*self._dockerd(data), log="dockerd.log")
+        self._images.mkdir(parents=True, exist_ok=True)
+        self.spawn(*self._dockerd(self._images), log="dockerd.log")
         engine = self.engine
         awaited(
             f"dockerd on {self.name}",
@@ -255,7 +276,6 @@ class Host:
         return (
             "dockerd", f"--data-root={data}", "--exec-root=/run/docker", "--pidfile=/run/docker.pid",
             "--host=unix:///run/docker.sock", f"--cgroup-parent=/{self.plan.label}-{self.name}",
-            "--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false",
             f"--insecure-registry={self.plan.network}.0/24", "--log-level=warn",
         )  # fmt: skip
 
@@ -273,15 +293,6 @@ def _unshare() -> list[str]:
         "--propagation=private",
         *clocks,
     ]
-
-
-def _is(pid: int, name: str) -> bool:
-    try:
-        comm = Path(f"/proc/{pid}/comm").read_text().strip()
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return name == comm or name in words or (bool(words) and os.path.basename(words[0]) == name)  # noqa: PTH119
 
 
 def tool_missing() -> tuple[str, ...]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from tests.fixtures.docker import cache_folder
+from tests.fixtures.docker import cache_folder, load_base_image
 from tests.lab import slurm
 from tests.lab.fabric import Fabric
-from tests.lab.host import Host
+from tests.lab.host import DAEMONS, Host
 from tests.lab.namespaces import LabError, awaited
 from tests.lab.plan import MODEL, Mode, Plan
+from tests.lab.services import Registry, Store
 from tests.lab.slots import free_slot
 from tests.services.dockerd import empty
 
 _MUNGE_KEY_BYTES = 128
+_WORKING = ("IDLE", "MIXED", "ALLOCATED")
 
 
 class Lab:
@@ -29,6 +32,8 @@ class Lab:
         self.plan = plan
         self.folder = plan.folder
         self.fabric = Fabric(plan)
+        self.registry = Registry(self.fabric)
+        self.store = Store(self.fabric)
         self._hosts = {name: Host(plan, self.fabric, name) for name in plan.names}
 
     @classmethod
@@ -75,13 +80,17 @@ class Lab:
             lab = cls(plan)
             if owned:
                 atexit.register(lab.down)
-            lab._furnish()
-            lab.fabric.up(lock, owned=owned)
-        try:
-            lab._boot(plan.hosts)
-        except BaseException:
-            lab.down()
-            raise
+            try:
+                lab._furnish()
+                lab.fabric.up(lock, owned=owned)
+                lab.registry.spawn()
+                lab.store.spawn()
+                lab.boot(*plan.hosts)
+                lab.registry.await_()
+                lab.store.await_()
+            except BaseException:
+                lab.down()
+                raise
         return lab
 
     @classmethod
@@ -104,10 +113,42 @@ class Lab:
             raise LabError(f"no host {name}: there are {', '.join(self._hosts)}")
         return self._hosts[name]
 
-    def boot(self, name: str) -> Host:
-        """Switch a host on, with what the lab runs on it; for Slurm until it is a node again."""
-        self._boot((name,))
-        return self.host(name)
+    def boot(self, *names: str) -> None:
+        """Switch hosts on, with what the lab runs on them; for Slurm until they are nodes again. Safe to repeat."""
+        off = tuple(name for name in names if self.host(name).process is None)
+        _each(self._boot_one, off)
+        if off and self.plan.slurm == "plain":
+            if self.plan.head in off:
+                self.head.start("slurmctld")
+            _each(lambda name: self.host(name).start("slurmd"), off)
+            self._await_nodes(off)
+            self._remember(off)
+
+    def ready(self) -> None:
+        """Blocks until Slurm can use all hosts that are on, as after its slurmctld was started again."""
+        self._await_nodes([host.name for host in self.hosts])
+
+    def renew(self) -> None:
+        """As it was at the start, but for what is in the registry, the store, the shared folder and Docker's images."""
+        _each(self._forget, self.plan.names)
+        self.registry.start()
+        self.store.well()
+        self.store.start()
+        self.boot(*self.plan.hosts)
+
+    def base_image(self) -> str:
+        """The image that the Docker tests build on, now on all hosts that are on; returns its reference."""
+        return _each(lambda host: load_base_image(host.engine), self.hosts)[0]
+
+    def status(self) -> dict[str, dict[str, str]]:
+        """What there is and how it is, by name."""
+        return {name: self._status(host) for name, host in self._hosts.items()} | {
+            "registry": {
+                "address": self.registry.address,
+                "state": "on" if self.registry.answers() else "off",
+            },
+            "store": {"address": self.store.endpoint, "state": self.store.state()},
+        }
 
     def down(self) -> None:
         """End all of it. What is on this machine's disk stays: logs and the hosts' disks. Safe to repeat."""
@@ -131,21 +172,6 @@ class Lab:
             plan.key.write_bytes(os.urandom(_MUNGE_KEY_BYTES))
         plan.save()
 
-    def _boot(self, names: Sequence[str]) -> None:
-        with ThreadPoolExecutor(len(names)) as pool:
-            list(pool.map(self._boot_one, names))
-        if self.plan.slurm == "plain":
-            if self.plan.head in names:
-                self.head.start("slurmctld")
-            with ThreadPoolExecutor(len(names)) as pool:
-                list(pool.map(lambda name: self.host(name).start("slurmd"), names))
-            for name in names:
-                awaited(
-                    f"node {name}",
-                    partial(self._idle, name),
-                    log=self.host(name).folder / "boot.log",
-                )
-
     def _boot_one(self, name: str) -> None:
         host, plan = self.host(name), self.plan
         fresh = not host.folder.exists()
@@ -155,17 +181,53 @@ class Lab:
             if fresh:
                 empty(host.engine)
         if plan.slurm == "plain":
-            gres = slurm.gres(gpus=plan.gpus, model=plan.model)
             host.path(slurm.FOLDER).mkdir()
-            host.path(slurm.CONF).write_text(
-                slurm.conf(head=plan.head, address=plan.address(plan.head), cluster=plan.label)
-            )
-            host.path(slurm.FOLDER / "gres.conf").write_text(gres)
+            said = slurm.conf(head=plan.head, address=plan.address(plan.head), cluster=plan.label)
+            host.path(slurm.CONF).write_text(said)
+            host.path(slurm.FOLDER / "gres.conf").write_text(slurm.gres(gpus=plan.gpus, model=plan.model))
             host.start("munged")
 
-    def _idle(self, name: str) -> bool:
-        said = self.host(name).run("sinfo", "-h", "-n", name, "-o", "%T", check=False)
-        return said.stdout.strip() in {"idle", "mixed", "allocated"}
+    def _is_node(self, name: str) -> bool:
+        said = self.head.run("scontrol", "-o", "show", "node", name, check=False).stdout
+        # A slurmctld that has started again knows the nodes before they tell it of their GPUs, some 5 s later. Those
+        # that it hands out before are never free again (seen with 22.05).
+        return "SlurmdStartTime=2" in said and any(f"State={state}+" in said for state in _WORKING)
+
+    def _await_nodes(self, names: Sequence[str]) -> None:
+        for name in names:
+            awaited(f"node {name}", partial(self._is_node, name))
+
+    def _remember(self, names: Sequence[str]) -> None:
+        """Slurm writes nodes that register themselves down at a next change only, and a head may be killed before."""
+        self.head.run("scontrol", "update", f"NodeName={','.join(names)}", "Comment=lab")
+        saved = self.head.path(slurm.STATE / "node_state")
+        said = [name.encode() + b"\0" for name in names]
+        awaited("Slurm's state", lambda: saved.exists() and all(each in saved.read_bytes() for each in said))
+
+    def _forget(self, name: str) -> None:
+        host = self.host(name)
+        host.off()
+        shutil.rmtree(host.folder, ignore_errors=True)
+        if self.plan.docker:
+            host.forget_containers()
+
+    def _status(self, host: Host) -> dict[str, str]:
+        told = {"address": host.address, "state": "off"}
+        if host.process is None:
+            return told
+        daemons = [name for name in DAEMONS if host.pids(name)]
+        cut = self.fabric.is_cut(host.name)
+        return told | {"state": "cut off" if cut else "on", "daemons": " ".join(daemons), "disk": host.used()}
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def _each(do: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """All at once; raises what the first of them raised, when all have ended."""
+    with ThreadPoolExecutor(max(len(items), 1)) as pool:
+        return list(pool.map(do, items))
 
 
 def _leave_no_earlier(folder: Path) -> None:

@@ -101,17 +101,32 @@ def awaited(what: str, ready: Callable[[], bool], *, timeout_s: float = 30, log:
         time.sleep(_PAUSE_S)
 
 
-def within(process: Process) -> list[int]:
-    """The pids, as this machine sees them, of all that lives in the same PID namespace; not those of its containers."""
+def named(init: Process, name: str) -> list[int]:
+    """The pids, as this machine sees them, of the processes in the PID namespace of `init` that are called so, or
+    have that word in their command line. Those of its containers are not among them.
+    """
     try:
-        own = Path(f"/proc/{process.pid}/ns/pid").readlink()
+        own = Path(f"/proc/{init.pid}/ns/pid").readlink()
     except FileNotFoundError:
         return []
-    found = []
-    for path in Path("/proc").glob("[0-9]*/ns/pid"):
-        try:
-            if path.readlink() == own:
-                found.append(int(path.parts[2]))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return sorted(found)
+    return sorted(pid for pid in _pids() if _namespace(pid) == own and name in _names(pid))
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _namespace(pid: int) -> Path | None:
+    try:
+        return Path(f"/proc/{pid}/ns/pid").readlink()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+
+def _names(pid: int) -> set[str]:
+    try:
+        comm = Path(f"/proc/{pid}/comm").read_text().strip()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
+    return {comm, Path(words[0]).name, *words}

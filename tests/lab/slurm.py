@@ -8,11 +8,12 @@ from pathlib import Path
 
 FOLDER = Path("/run/slurm-lab")
 CONF = FOLDER / "slurm.conf"
+STATE = Path("/var/spool/slurmctld-lab")
 SOCKET = FOLDER / "munge.socket"
 # What a host says it has: more than the machine, since several gangs are to fit.
 CPUS = 8
 MEMORY_MIB = 6000
-_FIRST_TTY = 10
+FIRST_TTY = 10
 
 
 def slug(model: str) -> str:
@@ -22,7 +23,9 @@ def slug(model: str) -> str:
 
 def conf(*, head: str, address: str, cluster: str) -> str:
     """slurm.conf, the same on all hosts; hosts register themselves."""
-    return _CONF.format(head=head, address=address, cluster=cluster, socket=SOCKET, folder=FOLDER) + "".join(
+    return _CONF.format(
+        head=head, address=address, cluster=cluster, socket=SOCKET, folder=FOLDER, state=STATE
+    ) + "".join(
         f"PartitionName=p{tier} Nodes=pushtrain MaxTime=UNLIMITED PriorityTier={tier} State=UP"
         f"{' Default=YES' if tier == 50 else ''}\n"
         for tier in range(0, 101, 10)
@@ -33,7 +36,7 @@ def gres(*, gpus: int, model: str) -> str:
     """gres.conf of one host: terminals stand for GPUs, since Slurm wants device files."""
     if not gpus:
         return ""
-    return f"Name=gpu Type={slug(model)} File=/dev/tty[{_FIRST_TTY}-{_FIRST_TTY + gpus - 1}]\n"
+    return f"Name=gpu Type={slug(model)} File=/dev/tty[{FIRST_TTY}-{FIRST_TTY + gpus - 1}]\n"
 
 
 def daemon(name: str, *, host: str, address: str, gpus: int, model: str, key: Path) -> list[str]:
@@ -67,9 +70,10 @@ _CONF = """\
 ClusterName={cluster}
 SlurmctldHost={head}({address})
 AuthType=auth/munge
-AuthInfo=socket={socket},cred_expire=3
+AuthInfo=socket={socket},cred_expire=5
 SlurmUser=root
-StateSaveLocation=/var/spool/slurmctld-lab
+MailProg=/bin/true
+StateSaveLocation={state}
 SlurmdSpoolDir=/var/spool/slurmd-lab
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none

@@ -25,11 +25,16 @@ http: {{addr: "{address}"}}
 def image_registry(folder: Path) -> Iterator[str]:
     """Runs an empty registry below `folder`; gives its address, `127.0.0.1:PORT`."""
     address = f"127.0.0.1:{_free_port()}"
-    configuration = folder / "registry.yml"
-    configuration.write_text(_CONFIGURATION.format(folder=folder, address=address))
-    argv = ["docker-registry", "serve", str(configuration)]
-    with running(argv, log=folder / "registry.log", ready=lambda: _answers(address)):
+    written = folder / "registry.yml"
+    written.write_text(configuration(folder, address))
+    argv = ["docker-registry", "serve", str(written)]
+    with running(argv, log=folder / "registry.log", ready=lambda: answers(address)):
         yield address
+
+
+def configuration(folder: Path, address: str) -> str:
+    """What a registry is told that keeps its images below `folder`."""
+    return _CONFIGURATION.format(folder=folder, address=address)
 
 
 def _free_port() -> int:
@@ -38,7 +43,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether a registry answers there."""
     try:
         with urlopen(f"http://{address}/v2/", timeout=5) as answer:
             return bool(answer.status == 200)
