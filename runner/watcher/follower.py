@@ -92,20 +92,20 @@ class Follower:
                 self._failed(followed, error)
 
     def _step(self, followed: _Followed) -> None:
-        desk, said = self.desk(), followed.said
+        followed.due_s = time.monotonic() + self.every_s
         if followed.attendance is None:
-            if _is_a_jobs(said) or not _is_there(desk, said):
-                followed.due_s = time.monotonic() + self.every_s
+            desk = self.desk()
+            if _is_a_jobs(followed.said) or not _is_there(desk, followed.said):
                 return
-            followed.attendance = _attendance(desk, said)
+            followed.attendance = _attendance(desk, followed.said)
         attendance = followed.attendance
-        run = attendance.look()
+        run = attendance.run or attendance.look()
         if not run.state.ended and attendance.step():
             if not attendance.voice.said.detached and attendance.voice.speaks():
                 attendance.voice.detach()
             return
         logger.info("%s %s", run.id, attendance.look().state)
-        finish.last_word(desk, attendance)
+        finish.last_word(self.desk(), attendance)
         if not attendance.voice.said.closed:
             self._pause(followed)
 

@@ -85,10 +85,7 @@ class Scene(scene.Scene):
         )
 
     def _has_looked(self) -> bool:
-        return any(
-            key.endswith("/seen.json")
-            for key in self.project.store.keys(f"github/{self.repository.name}/watch/")
-        )
+        return bool(self._seen())
 
     def until_looked_again(self) -> None:
         """Wait until whatever is there now was looked at."""
@@ -120,6 +117,17 @@ class Scene(scene.Scene):
             what="the last word",
             told=self.heard,
         )
+
+    def all_is_said(self) -> bool:
+        """Whether the newest commit of the main branch was seen, and all runs ended and were told of."""
+        store = self.project.store
+        kept = [store.read(key) for key in self._seen()]
+        seen = any(self.repository.head().encode() in each for each in kept)
+        return seen and not said.due(store, self.repository.name)
+
+    def _seen(self) -> list[str]:
+        folder = f"github/{self.repository.name}/watch/"
+        return [key for key in self.project.store.keys(folder) if key.endswith("/seen.json")]
 
     def until_reaction(self, pull: Issue, reaction: str) -> None:
         """Wait for a reaction to the newest comment of a person."""

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+
+import pytest
+
+from runner import pipeline
 from tests.engines.project import wait_for
 from tests.watcher.scene import Scene, kill, stop
 
@@ -91,3 +97,25 @@ def test_sigterm_ends_the_watcher_and_no_run(scene: Scene) -> None:
     scene.project.until("succeeded")
     assert scene.once("--publish-only").code == 0
     assert scene.until_check(status="completed").conclusion == "success"
+
+
+@pytest.mark.slow
+def test_watchers_that_are_killed_at_any_moment_lose_nothing_and_start_nothing_twice(scene: Scene) -> None:
+    machines = [scene.project, scene.machine("other")]
+    scene.once()
+    pushed = []
+    for number in range(12):
+        pushed.append(scene.push(f"print({number})\n", branch="main", metrics=None, release=None).commit)
+        command = scene.watch(on=machines[number % 2])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.child.wait(0.8 + 0.2 * number)
+        kill(command)
+    commands = [scene.watch(on=each) for each in machines]
+    wait_for(scene.all_is_said, what="an end of all", within_s=240, told=scene.heard)
+    scene.until_looked_again()
+    assert [stop(each).code for each in commands] == [0, 0]
+    asked = [pipeline.plan_of(scene.project.store, each).asked.commit for each in scene.project.run_ids]
+    assert len(asked) == len(set(asked)), "a commit was started twice"
+    assert pushed[-1] in asked
+    checks = [(each.commit, each.conclusion) for each in scene.repository.checks()]
+    assert sorted(checks) == sorted((commit, "success") for commit in asked)
