@@ -66,7 +66,14 @@ def _slurmctld(run: Path) -> Daemon:
 def _slurmd(run: Path, about: About) -> Daemon:
     host = ("-Z", "--conf", about.host_conf, "-N", about.name)
     argv = (_program("slurmd"), "-D", "-f", f"{run}/slurm.conf", *host)
-    return Daemon(name="slurmd", argv=argv, logs=True)
+    told = ("sh", "-c", _AWAITED, str(run / AWAITED)) if about.role != "head" else ()
+    return Daemon(name="slurmd", argv=(*told, *argv), logs=True)
+
+
+# There while the head waits for a machine that it had started: it takes one only that says it booted since (-b), and
+# a container, or what boots within a second, did so earlier by its clock. Once alone: later it would end the jobs here.
+AWAITED = "awaited"
+_AWAITED = 'if rm "$0" 2>/dev/null; then exec "$@" -b; fi; exec "$@"'
 
 
 def _registry(state: Path) -> Daemon:

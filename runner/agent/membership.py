@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import slurm as slurms
+from runner.agent import daemons
 from runner.errors import EngineError, Refused, UsageError
 from runner.slurm import Slurm
 from runner.slurm.client import run_folder
@@ -68,6 +69,8 @@ def clear(about: About) -> None:
     if "CLOUD" in known.states:
         # The head was told of it before it was there, and waits for it: only where it is was not known.
         cluster().run("scontrol", "update", f"nodename={about.name}", f"nodeaddr={about.address}")
+        if "POWERING_UP" in known.states:
+            (run_folder() / daemons.AWAITED).touch()
         return
     if known.address != about.address and known.takes_jobs:
         raise Refused(

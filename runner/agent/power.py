@@ -116,6 +116,9 @@ class Growth:
     def _look(self, node: Node, machine: Machine | None, starts: Starts) -> None:
         if "DOWN" in node.states:
             self._look_at_down(node, machine, starts)
+        elif {_COMING, "DRAIN"} <= node.states:
+            # Its own health check, or slurmctld, found it unfit while it started.
+            self._failed(node.name, node.reason.partition(" [")[0], starts)
         elif _COMING in node.states:
             if machine and machine.address and machine.address != node.address:
                 self._tell_address(machine)

@@ -1,8 +1,8 @@
 """moto's EC2 and S3 on a free port of loopback, with faults that a test asks for; ends when its standard input does.
 
 `GET /_faults?…` sets them: `refuse=TYPE/SUBNET:CODE` (also `*`), `throttle=N` requests, `lose=N` answers to
-RunInstances, `hide=N` times all machines from who lists them, as EC2 does for a while. The answer is what was asked for until then.
-moto ignores client tokens, so they are kept here as EC2 does.
+RunInstances, `hide=N` times all machines from who lists them, as EC2 does for a while.
+The answer is what was asked for until then. moto ignores client tokens, so they are kept here as EC2 does.
 """
 
 from __future__ import annotations
