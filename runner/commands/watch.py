@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from runner.watcher.post import Orders
 
 SHORTEST_S = 1.0
+# A claim lasts so many leases of a run.
+LEASES = 4
 
 
 def watch(asked: argparse.Namespace) -> int:
@@ -54,6 +56,7 @@ def _names(asked: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _orders(asked: argparse.Namespace) -> Orders:
+    from runner.engines.machine import LEASE_S
     from runner.watcher import token
     from runner.watcher.post import Orders
 
@@ -73,7 +76,7 @@ def _orders(asked: argparse.Namespace) -> Orders:
         looks=not asked.publish_only,
         since_s=_moment(asked.since) if asked.since else None,
         from_now=asked.from_now,
-        **({"lease_s": float(given)} if (given := environ.get("PUSHTRAIN_WATCH_LEASE_S")) else {}),
+        lease_s=LEASES * float(environ.get("PUSHTRAIN_LEASE_S") or LEASE_S),
     )
 
 

@@ -17,8 +17,6 @@ from tests.services.github import GitHub
 from tests.services.github.app import Call
 from tests.services.github.state import Issue
 
-LEASE_S = 3.0
-
 
 def project(folder: Path, name: str, *, store: Path, github: GitHub) -> Project:
     """A machine with a PUSHTRAIN_HOME of its own, and the store of all."""
@@ -32,7 +30,6 @@ def project(folder: Path, name: str, *, store: Path, github: GitHub) -> Project:
         store_uri=str(store),
         environ={
             "PUSHTRAIN_LEASE_S": "2",
-            "PUSHTRAIN_WATCH_LEASE_S": str(LEASE_S),
             "GITHUB_API_URL": github.url,
             "GITHUB_SERVER_URL": github.url,
         },
