@@ -62,11 +62,11 @@ def check(node: str) -> Memory:
     """Look, and tell Slurm where something changed. Safe to repeat. Raises EngineError where slurmctld is away."""
     before = _load()
     found, memory = faults(before, home=inventory.default_home())
-    waits = run_folder() / strangers.WAITS
-    if waits.exists():
+    waited = (run_folder() / strangers.WAITS).exists()
+    if waited:
         found += tuple(filter(None, [_strangers(node)]))
     reason = OURS + "; ".join(each.removeprefix(OURS) for each in found) if found else ""
-    if not reason and before.drained == "":
+    if not reason and before.drained == "" and not waited:
         _save(memory)
         return memory
     # Kept also where slurmctld is away: the count of failures goes on, and the next check tells.

@@ -130,11 +130,10 @@ def gres_numbers(gres: str) -> list[int]:
 
 
 def keep_out(node: str, cleared: Cleared) -> None:
-    """Drain the host while there is a reason, as far as slurmctld answers; `health` goes on from there."""
-    flag = run_folder() / WAITS
+    """Drain the host where there is a reason, as far as slurmctld answers; `health` goes on from there."""
     if not cleared.reason:
-        flag.unlink(missing_ok=True)
         return
+    flag = run_folder() / WAITS
     if flag.parent.is_dir():
         flag.write_text(cleared.reason)
     try:

@@ -184,6 +184,36 @@ def test_a_host_that_is_well_again_is_not_resumed_while_strangers_are_on_its_gpu
     assert host.node["state"] == "IDLE"
 
 
+@pytest.mark.usefixtures("docker")
+def test_a_foreign_process_on_a_gpu_of_no_job_keeps_the_host_from_being_offered(host: Host) -> None:
+    check(host)
+    foreign = host.process()
+    host.gpus({"GPU-fake-1": {"processes": {foreign.pid: 1}}})
+    assert host.program("strangers", NODE).returncode == 1
+    assert foreign.runs
+    assert host.node["state"] == "IDLE+DRAIN"
+    assert f"process {foreign.pid} (python" in host.node["reason"]
+    assert "of root on GPU-fake-1" in host.node["reason"]
+
+    foreign.end()
+    host.gpus({})
+    check(host)
+    assert host.node["state"] == "IDLE"
+
+
+@pytest.mark.usefixtures("docker")
+def test_a_host_that_strangers_kept_out_is_offered_again_by_the_next_check(host: Host) -> None:
+    check(host)
+    foreign = host.process()
+    host.gpus({"GPU-fake-1": {"processes": {foreign.pid: 1}}})
+    assert host.program("strangers", NODE).returncode == 1
+    assert host.program("strangers", NODE, "--evict").returncode == 0
+    assert host.node["state"] == "IDLE+DRAIN"
+    host.gpus({})
+    check(host)
+    assert host.node["state"] == "IDLE"
+
+
 def test_a_check_of_a_host_that_is_well_costs_little(host: Host, docker: None) -> None:
     check(host)
     imported = host.program("health", SLURMD_NODENAME=NODE, PYTHONPROFILEIMPORTTIME="1").stderr

@@ -153,21 +153,6 @@ def test_while_slurmctld_is_away_what_a_host_process_answers_for_is_left_alone(h
     assert held.runs
 
 
-def test_a_foreign_process_on_a_gpu_of_no_job_keeps_the_host_from_being_offered(host: Host) -> None:
-    foreign = host.process()
-    host.gpus({"GPU-fake-1": {"processes": {foreign.pid: 1}}})
-    assert host.program("strangers", NODE).returncode == 1
-    assert foreign.runs
-    assert host.node["state"] == "IDLE+DRAIN"
-    assert f"process {foreign.pid} (python" in host.node["reason"]
-    assert "of root on GPU-fake-1" in host.node["reason"]
-
-    foreign.end()
-    host.gpus({})
-    host.program("health", SLURMD_NODENAME=NODE)
-    assert host.node["state"] == "IDLE"
-
-
 def test_a_foreign_process_is_ended_where_the_agent_may_evict(host: Host) -> None:
     foreign = host.process(STUBBORN)
     host.gpus({"GPU-fake-1": {"processes": {foreign.pid: 1}}})
