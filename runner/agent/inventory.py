@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import sys
 import time
 from collections import Counter
@@ -158,9 +159,18 @@ def _programs() -> dict[str, str]:
 def _version(name: str) -> str:
     if name not in _VERSIONED:
         return ""
-    done = subprocess.run(
-        [program(name) or name, _VERSIONED[name]], capture_output=True, text=True, check=False, timeout=30
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as conf:
+        # Before srun tells its version it wants a slurm.conf: it would ask DNS for one, in vain and for seconds.
+        conf.write("ClusterName=any\nSlurmctldHost=localhost\n")
+        conf.flush()
+        done = subprocess.run(
+            [program(name) or name, _VERSIONED[name]],
+            env={**os.environ, "SLURM_CONF": conf.name},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
     number = re.search(r"\d+(?:\.\d+)+", done.stdout)
     return number.group() if number else ""
 
