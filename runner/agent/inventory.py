@@ -8,8 +8,8 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
