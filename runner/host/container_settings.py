@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import PlanError
+from runner.errors import DatasetError, PlanError
 from runner.host.docker_host import JOB_LABEL, LABEL, RUN_LABEL, devices, owner
 from runner.host.job import IN_CONTAINER, rank_environment
 
@@ -55,6 +55,9 @@ end() {
 trap end TERM
 wait "$lease"
 """
+# What a fleet, a batch system and Docker keep on a host: sockets and keys with which anything may be done on it.
+_HOSTS_OWN = ("/run/pushtrain", "/run/munge", "/run/docker.sock", "/run/containerd", "/etc/munge", "/etc/slurm",
+              "/var/lib/pushtrain", "/var/lib/docker", "/proc")  # fmt: skip
 _END = "end"
 # It holds the network of others, which may save something until they end by their own leases.
 _END_LATER = "sleep 5"
@@ -163,18 +166,35 @@ def _training(job: Job, processes: Sequence[Process], *, datasets: Mapping[str, 
     if is_one_container(job):
         # Each process in it is told its own on top of this.
         told = {name: text for name, text in told.items() if name in job.env or name not in processes[0].env}
-    data = [f"{path}:/datasets/{name}:ro" for name, path in datasets.items()]
     gang = _meeting_place(job, processes) if job.is_gang else []
     ranks = len(processes)
     return {
         "environment": told,
         "working_dir": str(WORK),
-        "volumes": [f"{job.work}:{WORK}", *data, *gang],
+        "volumes": [f"{job.work}:{WORK}", *data_volumes(datasets), *gang],
         "mem_limit": limits.memory_bytes * ranks if limits.memory_bytes else None,
         "nano_cpus": int(limits.cpus * ranks * 1e9) if limits.cpus else None,
         "pids_limit": limits.pids * ranks,
         "device_requests": devices(job.gpus),
     }
+
+
+def data_volumes(datasets: Mapping[str, str]) -> list[str]:
+    """Where data is in the container. Raises DatasetError for data that is the host's own and no training's."""
+    for name, path in datasets.items():
+        data = Path(path).resolve()
+        for own in map(Path, (*_HOSTS_OWN, *_run_folder())):
+            if data.is_relative_to(own.resolve()) or own.resolve().is_relative_to(data):
+                raise DatasetError(
+                    f"datasets.{name}: {path} cannot be given to a training: {own} is this host's own",
+                    tip="name a folder of data alone",
+                )
+    return [f"{path}:/datasets/{name}:ro" for name, path in datasets.items()]
+
+
+def _run_folder() -> tuple[str, ...]:
+    given = os.environ.get("PUSHTRAIN_RUN")
+    return (given,) if given else ()
 
 
 def _meeting_place(job: Job, processes: Sequence[Process]) -> list[str]:

@@ -28,6 +28,7 @@ from runner.host.docker_host import (
     gone_is_fine,
     owner,
     remove,
+    remove_ended,
     translated,
 )
 from runner.host.leash import end_processes
@@ -111,6 +112,7 @@ class ContainerRanks:
 
         Blocks until the network is there. Raises EngineError when it does not come, or Docker refuses.
         """
+        self._pool.submit(remove_ended, self._client)  # What comes of it is of no interest to this run.
         if self._job.network is not None:
             self._await_network(self._job.network)
         if self._needs_holder():

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import EngineError
@@ -27,6 +28,7 @@ RUN_LABEL = "pushtrain.run"
 # The batch system's job, by which a host that it cleans up finds what the job left.
 JOB_LABEL = "pushtrain.job"
 REMOVED_WITHIN_S = 60
+ENDED_FOR_S = 60
 CHUNK_BYTES = 64 * 1024
 AT_ONCE = 8
 """Requests that Docker gets at the same time: with more of them it is no faster."""
@@ -207,6 +209,22 @@ def remove_all(containers: Iterable[Container]) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(remove, container) for container in containers]:
             done.result()
+
+
+def remove_ended(client: docker.DockerClient) -> None:
+    """Remove what host processes left that were killed with their guardians: such containers end, and stay.
+
+    What ended within the minute is its own host process's to look at. Safe to repeat. Raises EngineError.
+    """
+    filters: dict[str, Any] = {"label": LABEL, "status": ["exited", "dead"]}
+    with translated("containers cannot be listed"):
+        ended = client.containers.list(all=True, ignore_removed=True, filters=filters)
+    before = datetime.now(UTC) - timedelta(seconds=ENDED_FOR_S)
+    for container in ended:
+        # To the second is enough; Docker says it to the nanosecond, which Python does not read.
+        at = datetime.fromisoformat(container.attrs["State"]["FinishedAt"][:19] + "+00:00")
+        if at < before:
+            remove(container)
 
 
 def end_containers(mark: str, *, grace_s: float) -> None:

@@ -2,8 +2,8 @@
 
 Commands in: `ports` (count), `fetch` (a Job), `go`, `stop` (grace_s), `finish` (grace_s), `stacks`, `kill`, `seal`,
 `bye`, and what the agents of other nodes want (see calls.py). Events out: `ready`, `ports`, `progress`,
-`fetched`, `started`, `exited` per rank, `stacks`, `sealed` with the manifest, `beat` once a second, `error`
-with its class, message and tip.
+`fetched`, `started`, `exited` per rank, `stacks`, `sealed` with the manifest, `beat` once a second (with `gpu_util`
+every ten), `error` with its class, message and tip.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.host import orphans
 from runner.host.faults import error_event, failure
+from runner.host.gpu_use import GpuUse
 from runner.host.leash import LEASH_GRACE_S, Leash
 from runner.host.line import AdoptableLine, RemoteLine
 from runner.host.ports import Ports
@@ -54,6 +55,7 @@ class Service:
         self._ports = Ports()
         self._lease_ends_s: float | None = None
         self._leash = Leash()
+        self._gpu_use = GpuUse()
         self._done = False
 
     def run(self) -> int:
@@ -133,6 +135,7 @@ class Service:
         job = self._job(message)
         self._attempt = attempt = self._begin(job, before=before)
         self._leash.hold(job.mark, in_docker=job.image is not None)
+        self._gpu_use.watch(job.gpus)
         attempt.fetch()
 
     def _do_go(self, _: dict[str, Any]) -> None:
@@ -208,9 +211,8 @@ class Service:
 
     def _beat(self) -> None:
         attempt = self._attempt
-        self._tell(
-            {"event": "beat", "silent_s": attempt.silent_s() if attempt is not None else 0.0}, keep=False
-        )
+        silent_s = attempt.silent_s() if attempt is not None else 0.0
+        self._tell({"event": "beat", "silent_s": silent_s, **self._gpu_use.told()}, keep=False)
         if attempt is None:
             return
         attempt.report()

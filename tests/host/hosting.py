@@ -24,7 +24,7 @@ from .jobs import job as job_of
 
 @dataclass
 class Hosted:
-    """A host process and what it said."""
+    """A host process and what it said. Over the network `pid` is that of the relay."""
 
     channel: Channel
     inbox: queue.Queue[tuple[int, Event]]
@@ -50,10 +50,14 @@ class Hosted:
         self.channel.send("go")
         self.hear("started")
 
+    def children(self) -> list[int]:
+        """Processes that it started."""
+        listed = (Path("/proc") / str(self.pid)).glob("task/*/children")
+        return [int(pid) for each in listed for pid in each.read_text().split()]
+
     def kill_with_guardian(self) -> None:
         """As a batch system does that ends a group of processes: all of them at once, with -9."""
-        listed = (Path("/proc") / str(self.pid)).glob("task/*/children")
-        children = [int(pid) for each in listed for pid in each.read_text().split()]
+        children = self.children()
         words = [(Path("/proc") / str(pid) / "cmdline").read_bytes() for pid in children]
         assert any(b"runner.host.leash" in each for each in words), words
         everybody = [self.pid, *children]
@@ -83,12 +87,21 @@ def remote_host(
     opened = channel.over(
         0,
         inbox,
-        argv=[sys.executable, "-m", "runner.host", "run/node-0", str(lease_s), "docker", "remote"],
+        argv=[
+            *(sys.executable, str(Path(__file__).with_name("relay.py"))),
+            *(sys.executable, "-m", "runner.host", "run/node-0", str(lease_s), "", "remote"),
+        ],
         log=place / "host.log",
         environ={**os.environ, **(environ or {}), "PUSHTRAIN_HOME": str(place / "home")},
         silence_s=silence_s,
     )
     yield from _hosted(opened, inbox, place / "host.log")
+
+
+def remote_job(place: Path, *processes: Process, **others: Any) -> Job:
+    """A job for it, of plain processes."""
+    work = place / "home" / "scratch" / "run" / "node-0" / "work"
+    return job(place, *processes, work=work, **{"venv": str(place), "outputs": "outputs", **others})
 
 
 def _hosted(opened: Channel, inbox: queue.Queue[tuple[int, Event]], log: Path) -> Iterator[Hosted]:

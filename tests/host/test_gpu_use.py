@@ -1,0 +1,51 @@
+"""How busy the GPUs of a job are, as its host process tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FAKES = Path(__file__).parents[1] / "fakes"
+USE = """
+import json, sys
+from runner.host.gpu_use import use
+print(json.dumps(use(frozenset(sys.argv[1:]))))
+"""
+WATCH = """
+import time
+from runner.host.gpu_use import GpuUse
+seen = GpuUse(every_s=0.01)
+assert seen.told() == {}
+seen.watch(("GPU-fake-0",))
+while not (told := seen.told()):
+    time.sleep(0.01)
+assert told == {"gpu_util": {"GPU-fake-0": 0.0}}, told
+seen.watch(())
+assert seen.told() == {}
+"""
+
+
+def run(program: str, *arguments: str, gpus: str, state: Path | None = None) -> str:
+    environ = {**os.environ, "PYTHONPATH": str(FAKES), "FAKE_GPUS": gpus}
+    if state is not None:
+        environ["FAKE_GPU_STATE"] = str(state)
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, env=environ, text=True, capture_output=True, check=True, timeout=60).stdout
+
+
+def test_only_the_gpus_of_the_job_are_looked_at(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    state.write_text(json.dumps({"GPU-fake-1": {"utilization": 42}}))
+    told = run(USE, "GPU-fake-1", "GPU-other", gpus="NVIDIA H100 80GB HBM3:2", state=state)
+    assert json.loads(told) == {"GPU-fake-1": 0.42}
+
+
+def test_mig_instances_do_not_tell() -> None:
+    assert json.loads(run(USE, "MIG-fake-0-0", gpus="NVIDIA A100-SXM4-40GB:1/1g.5gb*2")) == {}
+
+
+def test_a_job_is_told_of_its_gpus_until_it_ends() -> None:
+    run(WATCH, gpus="NVIDIA H100 80GB HBM3:1")
