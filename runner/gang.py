@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from runner import agreement, blame, errors
+from runner import agreement, blame, errors, idle
 from runner.blame import Failure
 from runner.switchboard import EVENTS, Switchboard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runner.agreement import Agreement
     from runner.host.channel import Channel, Event
@@ -39,7 +40,8 @@ class Interrupts(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How an attempt ended. `kind` is succeeded, failed, diverged, lost (a host died), timeout or cancelled."""
+    """How an attempt ended. `kind` is succeeded, failed, diverged, idle (its GPUs were), lost (a host died), timeout
+    or cancelled."""
 
     kind: str
     code: int = 0
@@ -56,7 +58,8 @@ class Gang:
 
     The attempt lasts until all awaited `processes` ended; then daemons and launchers are ended. `names` are those by
     which launchers call nodes. With `least_nodes` it goes on when other nodes than the first are lost, as long as so
-    many are left. `weights` compares those of the ranks, `divergence` is what follows when they differ.
+    many are left. `weights` compares those of the ranks, `divergence` is what follows when they differ. `warn` is
+    told at once what cannot wait for the end of the attempt.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Gang:
         weights: Agreement | None = None,
         divergence: Literal["fail", "warn", "ignore"] = "ignore",
         attempt: int | None = None,
+        warn: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
         self._channels, self._inbox, self._attempt = channels, inbox, attempt
         self._limits, self._interrupts = limits, interrupts
@@ -79,6 +83,7 @@ class Gang:
         self._switchboard = Switchboard(channels, names=names or {})
         self._least_nodes = least_nodes or len(channels)
         self._agreement, self._divergence = weights, divergence
+        self._idle, self._warn = idle.Watch(processes, limits), warn
         self._warnings: list[str] = []
         self._shared: dict[int, tuple[str, ...]] = {}
         self._fetched: set[int] = set()
@@ -227,6 +232,14 @@ class Gang:
 
     def _on_beat(self, node: int, event: Event) -> None:
         self._silent_s[node] = event["silent_s"]
+        used = event.get("gpu_util") if self._running_since_s is not None else None
+        found = self._idle.add(node, used, now_s=time.monotonic()) if used else None
+        if found is not None and found.stops:
+            self._fail(Outcome(kind="idle", code=1, cause=found.sentence))
+        elif found is not None:
+            self._warnings.append(found.sentence)
+            with contextlib.suppress(errors.StoreError):  # Then it is told at the end.
+                self._warn((found.sentence,))
 
     def _on_exited(self, node: int, event: Event) -> None:
         rank = event["rank"]

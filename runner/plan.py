@@ -29,12 +29,15 @@ FLEETS = ("slurm",)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Time limits in seconds, None where there is none; `grace_s` is what ranks get between SIGTERM and SIGKILL."""
+    """Time limits in seconds, None where there is none; `grace_s` is what ranks get between SIGTERM and SIGKILL.
+    GPUs less busy than `min_gpu_util`, a share of 1, for `idle_after_s` stop the run."""
 
     queue_s: float | None
     run_s: float | None
     silence_s: float | None
     grace_s: float
+    min_gpu_util: float | None = None
+    idle_after_s: float = 900.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +230,8 @@ def decide(
             run_s=_run_limit_s(spec),
             silence_s=spec.timeout.silence_s,
             grace_s=spec.timeout.grace_s,
+            min_gpu_util=None if spec.policy.min_gpu_util is None else spec.policy.min_gpu_util / 100,
+            idle_after_s=spec.policy.idle_after_s,
         ),
         retries=Retries(max=spec.retry.max, exit_codes=spec.retry.exit_codes, on=spec.retry.on),
         release=release,

@@ -267,6 +267,7 @@ class Supervision:
             attempt=attempt,
             weights=Agreement(world_size=len(reservation.slots) * plan.gang.processes_per_node),
             divergence=plan.distribution.divergence,
+            warn=self._record.warn,
         )
 
     def _jobs(self, reservation: Reservation, prepared: Prepared, *, attempt: int) -> dict[int, Job]:

@@ -21,9 +21,9 @@ ORDER = (
     # what it is trained on and with
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
-    "lock", "removal", "runs", "parameters", "remarks", "plan", "entry", "agreement", "writers", "host", "slurm", "engines", "jobs", "causes",
-    "blame", "switchboard", "gang", "hosts", "record", "turns", "waits", "collect", "release", "finish", "preparation",
-    "interrupts", "trust", "checkout", "supervise",
+    "lock", "removal", "runs", "parameters", "remarks", "plan", "entry", "agreement", "idle", "writers", "host",
+    "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "record", "turns", "waits",
+    "collect", "release", "finish", "preparation", "interrupts", "trust", "checkout", "supervise",
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer",
     # the fleet
@@ -56,7 +56,7 @@ HEAVY = {
 }
 LATE = (
     "boto3", "docker", "httpx", "rich", "tensorboard", "plotext", "pynvml", "github", "requests", "cachecontrol",
-    "sigstore", "securesystemslib", "cryptography",
+    "sigstore", "securesystemslib", "cryptography", "prometheus_client",
 )  # fmt: skip
 # Modules that are themselves imported late, or by name, or by another of these.
 LATE_THEMSELVES = {

@@ -296,5 +296,9 @@ FURTHER = (
     (KERNEL, _MEMORY),
     (OUTSIDE, _BY_WHOM),
     ("ended from outside", _BY_WHOM),
+    (
+        "GPUs were idle",
+        "feed them faster, ask for fewer (`resources.gpu`), or set `policy.min_gpu_util` of train.yml lower",
+    ),
     ("there is no program torchrun", "add torch to `environment.pip` of train.yml"),
 )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CAUSE_LIMIT = 200
 _TASKS = {"ps": "parameter server"}
-_ENDS = {"timeout": "timed out", "": "running"}
+_ENDS = {"timeout": "timed out", "idle": "stopped", "": "running"}
 
 
 def shape(plan: Plan) -> str:

@@ -269,4 +269,5 @@ Schedule = Annotated[
 ]
 
 Positive = Annotated[float, Field(gt=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 Labels = Mapping[Name, Line]

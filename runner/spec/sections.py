@@ -32,6 +32,7 @@ from runner.spec.fields import (
     Line,
     Listed,
     Name,
+    Percent,
     PipPackages,
     Positive,
     Python,
@@ -348,6 +349,8 @@ class Policy(Section):
 
     priority: Annotated[int, Field(ge=0, le=100)] = Field(50, description="Higher goes first.")
     max_gpu_hours: Positive | None = Field(None, description="The run is stopped beyond it.")
+    min_gpu_util: Percent | None = Field(None, description="GPUs less busy, in percent, stop the run.")
+    idle_after_s: Limit = Field(900.0, alias="idle_after", description="For so long they may be.")
     reuse: bool = Field(True, description="Return the finished result of an equal run.")
 
 
