@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +20,14 @@ PIPE_COLUMNS = 200
 
 
 def workshop(asked: argparse.Namespace) -> Workshop:
-    """From `--store`, `--engine` and PUSHTRAIN_HOME, _STORE, _ENGINE, _REGISTRY."""
+    """From `--store`, `--engine` and PUSHTRAIN_HOME, _STORE, _ENGINE, _REGISTRY, else as the fleet's head has them."""
     from runner.pipeline import Workshop
 
     return Workshop(
         home=home(),
         store_uri=getattr(asked, "store", None) or _store_uri(),
         engine_name=getattr(asked, "engine", None) or os.environ.get("PUSHTRAIN_ENGINE") or "local",
-        registry=os.environ.get("PUSHTRAIN_REGISTRY") or None,
+        registry=os.environ.get("PUSHTRAIN_REGISTRY") or _of_the_fleet("registry"),
     )
 
 
@@ -40,7 +41,18 @@ def shelf(asked: argparse.Namespace) -> Shelf:
 
 
 def _store_uri() -> str:
-    return os.environ.get("PUSHTRAIN_STORE") or str(home() / "store")
+    return os.environ.get("PUSHTRAIN_STORE") or _of_the_fleet("store") or str(home() / "store")
+
+
+def _of_the_fleet(name: str) -> str | None:
+    """What the head told the agent of this machine; None where there is no agent, or it was told of none."""
+    from runner.slurm.client import run_folder
+
+    try:
+        told = json.loads((run_folder() / "agent.json").read_text())[name]
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(told) if told else None
 
 
 def home() -> Path:
