@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -293,15 +292,3 @@ def _unshare() -> list[str]:
         "--propagation=private",
         *clocks,
     ]
-
-
-def tool_missing() -> tuple[str, ...]:
-    """Programs that a lab needs and this machine lacks."""
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    return tuple(tool for tool in _TOOLS if shutil.which(tool, path=path) is None)
-
-
-_TOOLS = (
-    "dockerd", "docker", "docker-init", "docker-registry", "ip", "iptables", "unshare", "nsenter", "setpriv",
-    "mkfs.ext4", "munged", "slurmctld", "slurmd", "srun", "sbatch",
-)  # fmt: skip
