@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import plan, runs, slurm
-from runner.errors import EngineError, NotFound, TimedOut
+from runner.errors import EngineError, NotFound, RunNotFound, StoreError, TimedOut
 from runner.runs import State
 from runner.slurm.waiting import explain
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 3.0
+# So many of those before it are named.
+NAMED = 3
 # A job that Slurm put back so often has a fault that does not pass.
 MOST_RESTARTS = 20
 
@@ -47,6 +49,19 @@ class Tender:
             self._seen_at_s[run.id] = time.monotonic()
         return self._alive[run.id]
 
+    def look_after_all(self) -> int:
+        """Look after every run that waits; how many do. Raises EngineError where Slurm does not answer."""
+        waiting = [job for job in slurm.jobs(self._slurm) if job.waits and runs.is_id(job.name)]
+        for job in waiting:
+            try:
+                self._tend_waiting(runs.load(self._store, job.name), job)
+            except (
+                RunNotFound,
+                StoreError,
+            ) as error:  # Another store's run, or a store that is away for now.
+                logger.warning("%s: %s", job.name, error)
+        return len(waiting)
+
     def waits(self, run_id: str) -> str | None:
         """For what the run's job waits, None when it does not wait. Raises EngineError."""
         jobs = slurm.jobs(self._slurm)
@@ -68,7 +83,7 @@ class Tender:
             why = runs.cancel_reason(self._store, run.id) or "cancelled"
             self._end(run, job, State.CANCELLED, reason=why, code=130)
         elif late := self._late(run, job):
-            self._end(run, job, State.FAILED, reason=late, code=TimedOut.exit_code)
+            self._end(run, job, State.FAILED, reason=late, code=TimedOut(late).code)
         elif job.restarts > MOST_RESTARTS:
             reason = f"Slurm put its job back {job.restarts} times, at last for: {job.reason}"
             self._end(run, job, State.FAILED, reason=reason, code=EngineError.exit_code)
@@ -102,9 +117,10 @@ class Tender:
 
     def _reason(self, job: Job) -> str:
         waiting = explain(job, slurm.jobs(self._slurm), slurm.nodes(self._slurm))
+        behind = f", behind {', '.join(waiting.behind[:NAMED])}" if waiting.behind else ""
         starts = ""
         if waiting.starts_at_s is not None and waiting.starts_at_s > time.time():
             starts = time.strftime(
                 "; Slurm expects it to start at %H:%M UTC", time.gmtime(waiting.starts_at_s)
             )
-        return f"{waiting.why}{starts}"
+        return f"{waiting.why}{behind}{starts}"

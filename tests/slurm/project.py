@@ -1,0 +1,130 @@
+"""A repository that is trained on the lab's hosts by `pushtrain --engine slurm`, typed on one of them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner import runs
+from tests.engines.project import PUSHTRAIN, Command, Project, wait_for
+
+if TYPE_CHECKING:
+    from tests.lab import Lab
+    from tests.lab.host import Host
+
+# Slurm sees a lost host after some 27 s, and lets a job that it put back wait for six more.
+FLEET_WITHIN_S = 120.0
+
+
+@dataclass
+class FleetProject(Project):
+    """A project whose commands are typed on a host of the lab, `me`."""
+
+    lab: Lab | None = None
+    me: str = "h0"
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts that are on."""
+        assert self.lab is not None
+        return self.lab.hosts
+
+    def host(self, name: str) -> Host:
+        """The host of that name."""
+        assert self.lab is not None
+        return self.lab.host(name)
+
+    def start(self, *arguments: str) -> Command:
+        """Start `pushtrain ARGUMENTS…` on the host `me`."""
+        path = self.folder.parent / f"command-{len(self.commands)}.txt"
+        with path.open("wb") as output:
+            child = self.host(self.me).popen(
+                str(PUSHTRAIN),
+                *arguments,
+                folder=self.folder,
+                environ=self._own(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.commands.append(Command(child, path))
+        return self.commands[-1]
+
+    def _own(self) -> Mapping[str, str]:
+        return {"PUSHTRAIN_ENGINE": self.engine, "PUSHTRAIN_STORE": self.store_uri, **self.environ}
+
+    def slurm(self, *argv: str) -> str:
+        """What a command of Slurm prints on the head."""
+        return self.host("h0").run(*argv).stdout
+
+    def jobs(self) -> list[str]:
+        """All jobs that wait, run or are being ended, as `ID STATE HOSTS`."""
+        return self.slurm("squeue", "--noheader", "--format=%i %T %N").splitlines()
+
+    def node_of(self, number: int) -> Host:
+        """The host of a node of the newest run."""
+        found = self.reservation(self.run.id)
+        return self.host(found[number])
+
+    def reservation(self, run_id: str) -> list[str]:
+        """The hosts of a run by node rank."""
+        from runner.record import Record
+
+        kept = Record(self.store, run_id).reservation()
+        assert kept is not None
+        return [slot.host for slot in kept.slots]
+
+    def batch_host(self) -> Host:
+        """The host on which the newest run's supervisor is."""
+        supervisor = self.run.supervisor
+        assert supervisor is not None
+        return self.host(supervisor.host)
+
+    def until_attempt(self, number: int) -> None:
+        """Wait until the newest run is in that attempt, its rank 0 speaking."""
+        wait_for(
+            lambda: self.run.attempt >= number and self.log(self.run.id, attempt=number),
+            what=f"attempt {number}",
+            told=self.told,
+            within_s=FLEET_WITHIN_S,
+        )
+
+    def told(self) -> str:
+        """What commands and supervisors said."""
+        files = [*(command.path for command in self.commands), *self.folder.parent.glob("*.out")]
+        said = [f"--- {path}\n{path.read_text(errors='replace')[-3000:]}" for path in files]
+        return "\n".join([*said, "--- jobs", *self.jobs(), *self._of_hosts()])
+
+    def _of_hosts(self) -> Iterator[str]:
+        for host in self.hosts:
+            yield f"--- {host.name}: {host.docker('ps', '-a', '--format', '{{.Names}} {{.Status}}')}"
+            for log in host.path(host.environ["PUSHTRAIN_HOME"]).glob("scratch/*/*/host.log"):
+                yield log.read_text(errors="replace")[-1000:]
+
+    def leftovers(self) -> list[str]:
+        """What ended runs left on the fleet that they should not: jobs, containers, processes, folders."""
+        left = [f"job {job}" for job in self.jobs()]
+        for host in self.hosts:
+            names = host.docker("ps", "--all", "--filter", "label=pushtrain.run", "--format", "{{.Names}}")
+            left += [f"{host.name}: container {name}" for name in names.splitlines()]
+            left += [f"{host.name}: process {pid}" for pid in host.pids("runner.host")]
+            scratch = host.path(host.environ["PUSHTRAIN_HOME"]) / "scratch"
+            left += [f"{host.name}: {path}" for path in scratch.glob("*") if self._ended(path.name)]
+        return left
+
+    def end(self) -> None:
+        """End what is left of the project, whatever it is."""
+        for job in self.jobs():
+            self.slurm("scancel", job.split()[0])
+        for command in self.commands:
+            if command.child.poll() is None:
+                command.child.kill()
+            command.child.wait()
+
+
+def kept(run: runs.Run) -> list[str]:
+    """How the attempts of a run ended."""
+    return [attempt.outcome for attempt in run.attempts]
