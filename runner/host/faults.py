@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import shutil
 import socket
 from typing import TYPE_CHECKING, Any
@@ -30,10 +29,11 @@ def told(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def disk_full(folder: Path) -> Iterator[None]:
-    """Turn what fails within because a disk of this host is full into an EngineError that says so. `folder` is there.
+def disk_full(*folders: Path) -> Iterator[None]:
+    """Turn what fails within because a disk of this host is full into an EngineError that says so.
 
-    The code that wrote may have said it in words of its own: `__cause__` tells.
+    Named is the one of the `folders` with the least space. The code that wrote may have said it in words of its own:
+    `__cause__` tells.
     """
     try:
         yield
@@ -43,10 +43,9 @@ def disk_full(folder: Path) -> Iterator[None]:
             cause = cause.__cause__
         if cause is None:
             raise
-        usage = shutil.disk_usage(folder)
+        free, folder = min((shutil.disk_usage(each).free, each) for each in folders if each.exists())
         raise EngineError(
-            f"the disk of {socket.gethostname()} is full: {format_size(usage.free)} of "
-            f"{format_size(usage.total)} are free at {folder}: {os.strerror(cause.errno)}",  # type: ignore[attr-defined]  # it has one
+            f"the disk of {socket.gethostname()} is full: {format_size(free)} are left at {folder}",
             tip="there: pushtrain gc, or df -h to see what fills it",
         ) from error
 

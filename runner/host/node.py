@@ -76,7 +76,7 @@ class Node:
         """
         job = self.job
         Path(job.scratch).mkdir(parents=True, exist_ok=True)
-        with disk_full(Path(job.scratch)):
+        with disk_full(Path(job.scratch), Path(job.cache)):
             image = self._bring_image()
             self._bring_source()
             self._bring_data()

@@ -93,6 +93,9 @@ class Service:
     def _own(self, job: Job) -> Job:
         return job
 
+    def _say(self, event: dict[str, Any], *, keep: bool = True) -> None:
+        self._line.tell(event, keep=keep)
+
     def _on_lost(self) -> None:
         logger.warning("the supervisor is gone; waiting %.0f s for another", self._lease_s)
         self._lease_ends_s = time.monotonic() + self._lease_s
@@ -109,7 +112,7 @@ class Service:
 
     def _tell(self, event: dict[str, Any], *, keep: bool = True) -> None:
         number = self._attempt.number if self._attempt is not None else None
-        self._line.tell({"attempt": number, **event}, keep=keep)
+        self._say({"attempt": number, **event}, keep=keep)
 
     def _on_command(self, message: dict[str, Any]) -> None:
         self._lease_ends_s = None
@@ -189,7 +192,7 @@ class Service:
 
         return Attempt(
             job,
-            tell=self._line.tell,
+            tell=self._say,
             post=lambda attempt, act: self._inbox.put((attempt, act)),
             before=before,
         )
@@ -257,6 +260,13 @@ class RemoteService(Service):
 
     def _own(self, job: Job) -> Job:
         return replace(job, scratch=str(self._scratch), cache=str(self._home / "cache"))
+
+    def _say(self, event: dict[str, Any], *, keep: bool = True) -> None:
+        """As it is, but for errors: of several hosts, which one has what it says."""
+        host = socket.gethostname()
+        if event["event"] == "error" and host not in event["message"]:
+            event = {**event, "message": f"{host}: {event['message']}"}
+        super()._say(event, keep=keep)
 
     def _lose(self) -> None:
         super()._lose()

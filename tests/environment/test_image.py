@@ -266,6 +266,7 @@ def test_a_built_image_is_pushed_and_another_machine_gets_it_from_there(
 
     assert again == made
     assert made.reference == f"{registry}/pushtrain-env:{recipe.key}"
+    assert made.pinned == f"{registry}/pushtrain-env@{made.digest}"
     assert any("Pull complete" in line or "Downloaded newer image" in line for line in lines)
     assert not any("uv pip install" in line for line in lines)
 

@@ -103,3 +103,14 @@ def test_a_supervisor_that_died_is_not_waited_for(tmp_path: Path) -> None:
         os.kill(host.pid, signal.SIGKILL)
         wait_for(lambda: not is_there(pid), what="the end of the host process", within_s=8)
         assert not marked_processes(job.mark)
+
+
+def test_an_error_says_which_host_has_it(tmp_path: Path) -> None:
+    job = remote_job(tmp_path, *direct("true"), tree="1" * 40)
+    (tmp_path / "home/scratch/run/node-0/work").rmdir()
+    with remote_host(tmp_path) as host:
+        host.channel.send("fetch", job=job.to_json())
+        error = wait_for(lambda: next(iter(e for _, e in [host.inbox.get(timeout=20)] if e["event"] == "error"), None),
+                         what="an error")  # fmt: skip
+    assert error is not None
+    assert error["message"].startswith(f"{os.uname().nodename}: ")
