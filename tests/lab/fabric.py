@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +13,7 @@ from tests.lab.namespaces import Process, awaited, detached, enter, sh
 from tests.lab.plan import Plan
 
 _BRIDGE = "br0"
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Fabric:
@@ -135,9 +138,22 @@ def clear(plan: Plan) -> None:
         while _succeeds("iptables", "-w", "-t", table, "-D", chain, *rule):
             pass
     _succeeds("ip", "link", "delete", plan.label)
-    for parent in sorted(Path("/sys/fs/cgroup").glob(f"**/{plan.label}-*")):
-        for folder in sorted((parent, *(each for each in parent.rglob("*") if each.is_dir())), reverse=True):
-            folder.rmdir()
+    for parent in (*_CGROUPS.glob(f"{plan.label}-*"), *_CGROUPS.glob(f"*/{plan.label}-*")):
+        folders = sorted((parent, *(each for each in parent.rglob("*") if each.is_dir())), reverse=True)
+        awaited(f"the end of {parent}", partial(_removed, folders))
+
+
+def _removed(folders: Sequence[Path]) -> bool:
+    """The kernel keeps a control group for a moment after its last process."""
+    try:
+        for folder in folders:
+            if folder.exists():
+                folder.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def _rules(plan: Plan) -> Iterator[tuple[str, str, Sequence[str]]]:

@@ -243,6 +243,9 @@ class Host:
             f"mount --bind {self.folder}/boot-id /proc/sys/kernel/random/boot_id\n"
             "mount -t tmpfs -o mode=1777 tmpfs /dev/shm; mount -t tmpfs -o mode=755 tmpfs /run\n"
             "mkdir -m 1777 /run/lock\n"
+            # On some machines the file is one in /run, of which a host has its own.
+            "real=$(readlink -m /etc/resolv.conf); [ -e $real ] || { mkdir -p ${real%/*}; : >$real; }\n"
+            f"mount --bind {self.plan.folder}/resolv.conf $real\n"
             f"mount -o loop {self.folder}/disk.ext4 {self.disk}\n"
             f"mkdir -p {self.home} {self.state}\n"
             f"{own}"

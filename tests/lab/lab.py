@@ -125,7 +125,7 @@ class Lab:
             self._remember(off)
 
     def ready(self) -> None:
-        """Blocks until Slurm can use all hosts that are on, as after its slurmctld was started again."""
+        """Blocks until a plain Slurm can use all hosts that are on, as after its slurmctld was started again."""
         self._await_nodes([host.name for host in self.hosts])
 
     def renew(self) -> None:
@@ -167,6 +167,13 @@ class Lab:
         ]
         rows += [(plan.address(name), name) for name in plan.names]
         (plan.folder / "hosts").write_text("".join(f"{address} {name}\n" for address, name in rows))
+        # A resolver on this machine's loopback answers no host; systemd's keeps the true ones beside it.
+        resolvers = [
+            path
+            for path in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
+            if path.exists()
+        ]
+        (plan.folder / "resolv.conf").write_text(resolvers[0].read_text() if resolvers else "")
         if not plan.key.exists():
             plan.key.touch(mode=0o600)
             plan.key.write_bytes(os.urandom(_MUNGE_KEY_BYTES))
