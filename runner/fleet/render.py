@@ -140,7 +140,9 @@ def _summary(shown: Sequence[Place]) -> str:
     count = sum(place.card is not None for place in shown)
     mean = f", {sum(used) / len(used):.0%} busy" if used else ""
     silent = sum(place.card is None for place in shown)
-    return f"{count} GPU{'s' * (count != 1)}{mean}" + (f", {silent} hosts not seen" if silent else "")
+    return f"{count} GPU{'s' * (count != 1)}{mean}" + (
+        f", {silent} host{'s' * (silent != 1)} not seen" if silent else ""
+    )
 
 
 def _why(each: Waiter) -> str:
@@ -159,7 +161,7 @@ def _behind(names: Sequence[str]) -> str:
 def _starts(at_s: float | None, now_s: float) -> str:
     """Slurm's estimate on this machine's clock."""
     if at_s is None:
-        return "Slurm cannot say yet when it starts"
+        return "Slurm cannot say when it starts"
     if at_s <= now_s:
         return "Slurm expects it to start now"
     here, today = time.localtime(at_s), time.localtime(now_s)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # How many of several hosts are named in a sentence.
 _NAMED = 3
+# Slurm takes a job without a time limit for one of a year: what follows from that is no estimate.
+_NO_ESTIMATE_S = 300 * 86_400
 _TIER = re.compile(r"p(\d{1,3})")
 # What Slurm says of jobs that it waits with for other reasons than hosts; `squeue(1)`, JOB REASON CODES.
 _REASONS = {
@@ -57,21 +59,21 @@ def explain(job: Job, jobs: Sequence[Job], nodes: Sequence[Node]) -> Waiting:
     reason = job.reason.partition(",")[0]
     if reason == "BeginTime" and job.restarts:
         why = "it was put back into the queue: Slurm lets such a job wait for two minutes"
-        return Waiting(why=why, starts_at_s=job.starts_at_s)
+        return Waiting(why=why, starts_at_s=_starts(job))
     if reason in _REASONS:
-        return Waiting(why=_REASONS[reason], starts_at_s=job.starts_at_s)
+        return Waiting(why=_REASONS[reason], starts_at_s=_starts(job))
     if _QUOTA.fullmatch(reason):
-        return Waiting(why=f"a limit of its account is reached ({reason})", starts_at_s=job.starts_at_s)
+        return Waiting(why=f"a limit of its account is reached ({reason})", starts_at_s=_starts(job))
     fitting = [node for node in nodes if fits(job, node)]
     if len(fitting) < job.nodes:
         why = f"it waits for {wants(job)}, and the fleet has {len(fitting) or 'none'} of that kind"
-        return Waiting(why=why, starts_at_s=job.starts_at_s)
+        return Waiting(why=why, starts_at_s=_starts(job))
     ahead = [each for each in in_order(jobs) if _stands_before(each, job) and _competes(each, fitting, nodes)]
     holders = _holders(job, jobs, fitting)
     return Waiting(
         why=_why(job, fitting=fitting, ahead=ahead, holders=holders),
         behind=tuple(dict.fromkeys(label(each) for each in (*holders, *ahead))),
-        starts_at_s=job.starts_at_s,
+        starts_at_s=_starts(job),
     )
 
 
@@ -218,6 +220,11 @@ def _state(node: Node) -> str:
 def _some(names: Sequence[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _starts(job: Job) -> float | None:
+    at_s = job.starts_at_s
+    return None if at_s is None or at_s - job.submitted_at_s > _NO_ESTIMATE_S else at_s
 
 
 def _held(job: Job) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.lab import Lab
+from tests.lab import Host, Lab
 
 # What elastic.yml of the head names; curl is not on every machine.
 BUTTON = """
@@ -33,6 +33,11 @@ class Machines:
     joins: bool = True
     asked: list[str] = field(default_factory=list)
     port: int = 0
+    path: Path = Path("/nonexistent")
+
+    def search(self, host: Host) -> str:
+        """PATH on a host, with programs that this machine lacks."""
+        return f"{self.path}:{host.environ['PATH']}"
 
     def answer(self, verb: str, names: list[str], token: bytes, alone_s: str) -> str:
         self.asked.append(f"{verb} {','.join(names)}")
@@ -56,7 +61,8 @@ class Machines:
         host.run("sh", "-c", "umask 077; cat >/run/token", given=token.decode())
         if self.joins:
             head = ("--join", self.lab.head.address, "--token-file", "/run/token")
-            host.spawn("pushtrain", "agent", "start", *head, "--name", name, "--foreground", log="start.log")
+            start = ("pushtrain", "agent", "start", *head, "--name", name, "--foreground")
+            host.spawn(*start, environ={"PATH": self.search(host)}, log="start.log")
 
     def settings(self, folder: Path) -> str:
         """The part of elastic.yml that names them."""
