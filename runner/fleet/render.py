@@ -43,7 +43,7 @@ def hosts(console: Console, shown: Sequence[Host], *, note: str = "") -> None:
             _cell(free),
             *(middle if wide else ()),
             _cell(host.state, style),
-            _cell(" ".join(host.runs) or "-"),
+            _cell(", ".join(host.runs) or "-"),
             *((_cell(host.agent or "-", "dim"),) if wide else ()),
         )
     console.print(table)
@@ -71,10 +71,11 @@ def queue(console: Console, shown: Sequence[Waiter], *, running: int, now_s: flo
         asked = f"  {name + '  ' if name else ''}{each.wants}  by {each.user}"
         head.append(plain_line(f"{asked}, waits for {_lasts(now_s - each.submitted_at_s)}"))
         console.print(head, highlight=False)
-        told = (
-            each.why if each.held else f"{each.why}{_behind(each.behind)}; {_starts(each.starts_at_s, now_s)}"
-        )
-        console.print(Padding(Text(plain_line(told), style="dim"), (0, 0, 0, 5)), highlight=False)
+        told = each.why
+        if not each.held:
+            told = f"{_why(each)}{_behind(each.behind)}; {_starts(each.starts_at_s, now_s)}"
+        text = Text(plain_line(told), style="dim")
+        console.print(Padding(text, (0, 0, 0, 5), expand=False), highlight=False)
     console.print(f"{len(shown)} wait{'s' * (len(shown) == 1)}, {going}", highlight=False)
 
 
@@ -100,7 +101,7 @@ def top(shown: Sequence[Place], *, width: int, at_s: float, note: str = "") -> T
 
 
 def _cells(place: Place, *, wide: bool) -> tuple[Text, ...]:
-    run, user = _cell(" ".join(place.runs) or "-", "cyan"), _cell(" ".join(place.users) or "-")
+    run, user = _cell(", ".join(place.runs) or "-", "cyan"), _cell(", ".join(place.users) or "-")
     if place.card is None:
         said = _cell(place.trouble, "red")
         empty = _cell("-")
@@ -111,7 +112,7 @@ def _cells(place: Place, *, wide: bool) -> tuple[Text, ...]:
     index = _cell(card.index if not place.trouble else f"{card.index} !", "red" if place.trouble else "")
     use, memory, heat = _use(card), _cell(_memory(card)), _figure(card.temperature_c, "°C")
     if place.trouble:
-        run = _cell(f"{' '.join(place.runs)} {place.trouble}".strip(), "red")
+        run = _cell("; ".join((*place.runs, place.trouble)), "red")
     if not wide:
         return index, use, memory, heat, run
     return index, _cell(card.model), use, memory, heat, _figure(card.power_w, " W"), run, user
