@@ -26,12 +26,14 @@ _PACKAGES = (
     " n = d.metadata['Name']\n"
     " if n: print('package', n, d.version)\n"
 )
-# Python is not certain to be there, nor anything else but a shell.
+# Python is not certain to be there, nor anything else but a shell. Whoever asks may be killed meanwhile: then the first
+# line ends what an image never would.
 _SCRIPT = f"""
+(sleep {2 * _TIMEOUT_S:.0f} && kill -s KILL -- -1) >/dev/null 2>&1 </dev/null &
 if command -v mpirun >/dev/null 2>&1; then mpirun --version 2>&1 | while read -r l; do echo "mpirun $l"; done; fi
 echo "keras ${{TF_USE_LEGACY_KERAS:-}}"
 for p in python python3; do
-  if command -v "$p" >/dev/null 2>&1; then exec "$p" -c "{_PACKAGES}"; fi
+  if command -v "$p" >/dev/null 2>&1; then "$p" -c "{_PACKAGES}"; exit; fi
 done
 """
 
