@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,12 +103,15 @@ def _moment(text: str) -> float:
 
 def _end_on_signals(daemon: Daemon) -> None:
     """The first asks for an end after what is being done now, the second ends at once: both are safe."""
+    heard: list[int] = []
 
-    def heard(signum: int, _: object) -> None:
-        if daemon.stop.is_set():
+    def hear(signum: int, _: object) -> None:
+        heard.append(signum)
+        if len(heard) > 1:
             os._exit(128 + signum)
-        daemon.stop.set()
         os.write(sys.stderr.fileno(), b"ending; runs go on\n")
+        # By a thread, for this one may hold the lock of the event that it waits for.
+        threading.Thread(target=daemon.stop.set).start()
 
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, heard)
+        signal.signal(signum, hear)

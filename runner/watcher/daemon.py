@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner.answer import said as memory
-from runner.errors import GitHubDown
+from runner.errors import GitHubDown, PushtrainError
 from runner.watcher.guard import guarded
 from runner.watcher.post import Orders, Post
 
 if TYPE_CHECKING:
-    from runner.errors import PushtrainError
     from runner.store import Store
 
 logger = logging.getLogger(__name__)
@@ -47,8 +46,17 @@ class Daemon:
                 if fault is not None:
                     logger.error("%s", fault)
             self.stop.wait(OTHERS_EVERY_S)
+            self._check_threads()
         for thread in self._threads.values():
             thread.join()
+
+    def _check_threads(self) -> None:
+        """Raises PushtrainError where one died of a fault, which is logged: whoever started us starts us again."""
+        dead = [name for name in self.names if not self._threads[name].is_alive()]
+        if dead and not self.stop.is_set():
+            raise PushtrainError(
+                f"nobody watches {', '.join(dead)} any more", tip="start pushtrain watch again"
+            )
 
     def once(self) -> bool:
         """Look once at each; returns whether nothing is left to be done. Raises PushtrainError for a wrong name."""

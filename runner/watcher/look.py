@@ -236,7 +236,8 @@ def _is_chatter(comment: Written) -> bool:
 
 
 def _settled(comment: Written) -> Settled:
-    return Settled(id=comment.id, digest=_digest(comment.body), at_s=comment.updated_at_s)
+    digest = _digest(f"{comment.updated_at_s:.0f} {comment.body}")
+    return Settled(id=comment.id, digest=digest, at_s=comment.updated_at_s)
 
 
 def _key(desk: Desk) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from runner.answer import desk as desks
 from runner.answer.desk import Desk, Job, Options
 from runner.checkout import Remote
-from runner.errors import GitHubDenied, GitHubError
+from runner.errors import GitHubDenied, GitHubDown
 from runner.github import client, contents
 from runner.github.features import Features
 from runner.lock import held
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STEP_S = 1.0
+LONGEST_OUTAGE_S = 60.0
+LONGEST_PAUSE_S = 600.0
 S3_STEP_S = 10.0
 SHORT_S = 0.1
 START_WITHIN_S = 10.0
@@ -71,6 +73,7 @@ class Post:
     _repository: Repository | None = None
     _default: tuple[str, float] = ("", 0.0)
     _begun: bool = False
+    _faults: int = 0
     _tidied_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -130,16 +133,17 @@ class Post:
         self.follower.restart()
 
     def _round(self) -> float:
-        """Look once; returns when the next look is due."""
+        """Look once; returns when the next look is due: later after each fault in a row."""
         error = guarded(self._looked)
-        if isinstance(error, GitHubError):
+        self._faults = 0 if error is None else self._faults + 1
+        if error is not None:
             logger.warning("%s: %s%s", self.name, error, f" ({error.tip})" if error.tip else "")
-            if isinstance(error, GitHubDenied):
-                self._leave()
-        elif error is not None:
-            logger.error("%s: %s%s", self.name, error, f" ({error.tip})" if error.tip else "")
+        if isinstance(error, GitHubDenied):
+            self._leave()
         self._tidy()
-        return time.monotonic() + self.orders.every_s
+        longest_s = LONGEST_OUTAGE_S if isinstance(error, GitHubDown) else LONGEST_PAUSE_S
+        pause_s = self.orders.every_s * 2.0 ** min(max(self._faults - 1, 0), 10)
+        return time.monotonic() + max(self.orders.every_s, min(pause_s, longest_s))
 
     def desk(self) -> Desk:
         """All that is at hand, with a token that is good now. Raises GitHubError, or UsageError without one."""

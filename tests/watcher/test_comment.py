@@ -91,10 +91,13 @@ def test_an_edit_by_the_author_counts_and_one_by_somebody_else_does_not(scene: S
     assert done.code == 0
     assert "edited by somebody else" in done.output
     assert not scene.project.run_ids
-    scene.repository.edit(said, "/train accuracy=0.7")
+    scene.repository.edit(said, "Looks good", at_s=time.time() + 2)
+    assert scene.once().code == 0
+    assert not scene.project.run_ids
+    scene.repository.edit(said, "/train accuracy=0.8", at_s=time.time() + 4)
     assert scene.once().code == 0
     (run_id,) = scene.project.run_ids
-    assert pipeline.plan_of(scene.project.store, run_id).inputs == {"accuracy": 0.7}
+    assert pipeline.plan_of(scene.project.store, run_id).inputs == {"accuracy": 0.8}
     scene.project.until("succeeded")
 
 
