@@ -138,10 +138,11 @@ class TestHosts:
             lab.host("h1").run("sh", "-c", "echo what it said; exit 3")
 
     def test_a_command_ends_with_who_started_it(self, lab: Lab) -> None:
-        started = lab.host("h1").popen("sleep", "4711")
-        awaited("sleep", lambda: lab.host("h1").pids("4711") != [])
-        started.kill()
-        started.wait()
+        argv = ("sh", "-c", "echo up; exec sleep 4711")
+        with lab.host("h1").popen(*argv, stdout=subprocess.PIPE, text=True) as started:
+            assert started.stdout is not None
+            started.stdout.readline()
+            started.kill()
         awaited("its end", lambda: lab.host("h1").pids("4711") == [], timeout_s=5)
 
     def test_all_reach_the_registry_the_store_and_the_other_hosts(self, lab: Lab) -> None:
