@@ -40,7 +40,7 @@ class Tender:
     def look(self, run: Run) -> bool:
         """Look after the run's job; whether there is one, or a moment ago was."""
         now_s = time.monotonic()
-        if now_s >= self._seen_at_s.get(run.id, 0.0) + LOOK_EVERY_S:
+        if now_s >= self._seen_at_s.get(run.id, -LOOK_EVERY_S) + LOOK_EVERY_S:
             try:
                 self._alive[run.id] = self._tend(run)
             except EngineError as error:  # A head that boots: runs go on meanwhile.
