@@ -12,6 +12,7 @@ from runner.errors import EngineError
 from runner.slurm.client import run_folder
 
 OFF = "systemctl poweroff -i || poweroff || echo o >/proc/sysrq-trigger"
+_APART = 'setsid "$@" >>"$0" 2>&1 </dev/null & echo $!'
 SCRIPT = Path(__file__).with_name("deadman.sh")
 
 
@@ -45,16 +46,17 @@ def start(timer: Timer) -> int:
             str(run / "slurm.conf"),
             timer.off,
         ]
-        with (run / "deadman.log").open("ab") as log:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
-            )
-        _write(run / "deadman.pid", str(process.pid))
-    except OSError as error:
+        # Nobody's child, so that whoever started it need not outlive it.
+        apart = ["sh", "-c", _APART, str(run / "deadman.log"), *argv]
+        done = subprocess.run(
+            apart, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", check=True
+        )
+        _write(run / "deadman.pid", done.stdout.strip())
+    except (OSError, subprocess.CalledProcessError) as error:
         raise EngineError(
             f"the timer of this machine did not start: {error}", tip="run it with sudo"
         ) from error
-    return process.pid
+    return int(done.stdout)
 
 
 def keep() -> None:

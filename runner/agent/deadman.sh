@@ -14,9 +14,12 @@ now() {
 
 heard() {
   said=$(SLURM_CONF=$conf PATH=$PATH:/usr/sbin:/sbin timeout 20 scontrol --oneliner show node "$name" 2>/dev/null) || return 1
-  state=${said#* State=}
+  case $said in
+    "NodeName=$name "*" State="*) state=${said#* State=} ;;
+    *) return 1 ;;
+  esac
   case ${state%% *} in
-    *DOWN* | *UNKNOWN* | NodeName=*) return 1 ;;
+    *DOWN* | *UNKNOWN*) return 1 ;;
   esac
 }
 
