@@ -109,7 +109,9 @@ def _hosts() -> dict[str, object]:
         "ReturnToService": 2,
         "KillWait": 30,
         "WaitTime": 0,
-        "InactiveLimit": 0,
+        # An srun by hand whose machine went down would hold its hosts for ever; runs are batch jobs, which it spares.
+        "InactiveLimit": 60,
+        "MailProg": "/bin/true",
         "ProctrackType": "proctrack/linuxproc",
         "TaskPlugin": "task/none",
         "JobAcctGatherType": "jobacct_gather/none",
