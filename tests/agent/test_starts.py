@@ -1,0 +1,33 @@
+"""Starts that failed: when they are tried again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from runner.agent.starts import MOST_PAUSE_S, Starts
+
+
+def test_each_pause_is_twice_as_long_as_the_one_before_up_to_an_hour(tmp_path: Path) -> None:
+    now_s = time.time()
+    pauses = []
+    for _ in range(9):
+        # A head that boots goes on where it was.
+        failure = Starts.load(tmp_path).fail("a-1", "no machine", first_pause_s=60)
+        pauses.append(round(failure.again_s - now_s))
+    assert pauses[:4] == [60, 120, 240, 480]
+    assert pauses[-1] == MOST_PAUSE_S
+    assert failure.count == 9
+
+
+def test_a_good_start_ends_the_count(tmp_path: Path) -> None:
+    starts = Starts.load(tmp_path)
+    starts.fail("a-1", "no machine", first_pause_s=60)
+    starts.forget("a-1")
+    starts.forget("a-1")
+    assert Starts.load(tmp_path).failed == {}
+
+
+def test_notes_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+    (tmp_path / "starts.json").write_text('{"a-1": {"cou')
+    assert Starts.load(tmp_path).failed == {}
