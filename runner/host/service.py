@@ -41,6 +41,8 @@ FLUSH_S = 0.1
 BEAT_S = 1.0
 # A host whose supervisor is lost stores what it has, unless the store is cut off too: then its GPUs count for more.
 STORED_WITHIN_S = 10.0
+# Between a job's SIGTERM and its SIGKILL, unless PUSHTRAIN_KILL_WAIT_S says otherwise: Slurm's own KillWait.
+KILL_WAIT_S = 30.0
 
 
 class Service:
@@ -95,6 +97,10 @@ class Service:
 
     def _say(self, event: dict[str, Any], *, keep: bool = True) -> None:
         self._line.tell(event, keep=keep)
+
+    def _grace_s(self, attempt: Attempt) -> float:
+        """How long ranks may take to end after a signal to this process."""
+        return attempt.grace_s
 
     def _on_lost(self) -> None:
         logger.warning("the supervisor is gone; waiting %.0f s for another", self._lease_s)
@@ -175,7 +181,7 @@ class Service:
         """This host goes down, or the batch system ends the run's job: preempted, requeued, cancelled."""
         if self._attempt is None:
             return
-        grace_s = self._attempt.grace_s
+        grace_s = self._grace_s(self._attempt)
         self._attempt.stop(grace_s=grace_s)
         if self._line.lost:  # What ends the job ends the line as well, a moment before or later.
             self._attempt.prolong(grace_s=grace_s)
@@ -267,6 +273,11 @@ class RemoteService(Service):
         if event["event"] == "error" and host not in event["message"]:
             event = {**event, "message": f"{host}: {event['message']}"}
         super()._say(event, keep=keep)
+
+    def _grace_s(self, attempt: Attempt) -> float:
+        """What ranks save has to be stored before the batch system kills this process too."""
+        patience_s = float(os.environ.get("PUSHTRAIN_KILL_WAIT_S", KILL_WAIT_S))
+        return min(attempt.grace_s, max(0.7 * patience_s, patience_s - STORED_WITHIN_S))
 
     def _lose(self) -> None:
         super()._lose()

@@ -114,3 +114,14 @@ def test_an_error_says_which_host_has_it(tmp_path: Path) -> None:
                          what="an error")  # fmt: skip
     assert error is not None
     assert error["message"].startswith(f"{os.uname().nodename}: ")
+
+
+def test_what_a_stubborn_rank_wrote_is_stored_before_the_batch_system_kills_all(tmp_path: Path) -> None:
+    script = "trap 'echo kept >outputs/saved' TERM; echo begun; while :; do sleep 0.1; done"
+    job = remote_job(tmp_path, *direct(script), grace_s=100.0)
+    with remote_host(tmp_path, environ={"PUSHTRAIN_KILL_WAIT_S": "5"}) as host:
+        host.train(job)
+        wait_for(lambda: "begun" in printed(job)(), what="a rank that has begun")
+        os.kill(of(host), signal.SIGTERM)
+        assert host.hear("exited", within_s=5)["signal"] == "SIGKILL"
+        assert stored(tmp_path, "outputs/saved") == "kept\n"
