@@ -24,7 +24,7 @@ Wants=network-online.target
 After=network-online.target docker.service
 
 [Service]
-Environment=PUSHTRAIN_HOME={_escaped(settings.home)}
+Environment={_escaped(f"PUSHTRAIN_HOME={settings.home}")}
 ExecStart={_escaped(sys.executable)} -m runner.cli agent start --foreground --state {_escaped(str(state.folder))}
 Environment=PYTHONSAFEPATH=1
 KillMode=process

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.agent import daemons, layout, unit
+from runner.agent.settings import Settings, State
+from runner.errors import UsageError
+
+OURS = Settings(
+    role="member", works=True, name="gpu2", address="10.0.0.2", home="/srv/100% home", labels={"pool": "lab"}
+)
+
+
+def test_a_host_remembers_what_it_was_told(tmp_path: Path) -> None:
+    state = State(folder=tmp_path / "state")
+    state.make()
+    state.save(OURS)
+    assert state.load() == OURS
+    assert state.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_machine_that_was_in_no_fleet_says_how_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="in no fleet yet") as raised:
+        State(folder=tmp_path).load()
+    assert "--head" in raised.value.tip
+
+
+def test_damaged_settings_are_told(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"role": "king"}')
+    with pytest.raises(UsageError, match="damaged"):
+        State(folder=tmp_path).load()
+
+
+def test_after_leaving_nothing_is_remembered(tmp_path: Path) -> None:
+    state = State(folder=tmp_path)
+    state.save(OURS)
+    state.key.write_bytes(b"k")
+    state.forget()
+    state.forget()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hook_runs_with_the_settings_of_the_agent_and_no_secret(tmp_path: Path) -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PUSHTRAIN_HOME": "/srv/it's",
+        "PUSHTRAIN_TOKEN": "s3cret",
+        "EDITOR": "vi",
+        "MINE": "a b",
+        "PUSHTRAIN_PASS": "MINE",
+    }
+    program = tmp_path / "hook"
+    program.write_text(
+        layout.hook("-c 'import os, sys; print(dict(os.environ), sys.argv[1:])'", environ=environ)
+    )
+    said = subprocess.run(
+        ["sh", str(program), "h1"], capture_output=True, text=True, check=True, env={}
+    ).stdout
+    assert "/srv/it's" in said
+    assert "'MINE': 'a b'" in said
+    assert "['h1']" in said
+    assert "EDITOR" not in said
+    assert "s3cret" not in program.read_text()
+
+
+def test_the_unit_starts_the_agent_and_leaves_runs_alone_at_its_end() -> None:
+    text = unit.text(State(folder=Path("/var/lib/pushtrain")), settings=OURS)
+    assert (
+        f'ExecStart="{sys.executable}" -m runner.cli agent start --foreground --state "/var/lib/pushtrain"'
+        in text
+    )
+    assert 'Environment="PUSHTRAIN_HOME=/srv/100%% home"' in text
+    assert "KillMode=process" in text
+
+
+def test_the_registry_listens_to_the_fleet_alone() -> None:
+    text = daemons.registry_conf(folder=Path("/srv/registry"), address="10.0.0.1", port=5000)
+    assert '"10.0.0.1:5000"' in text
