@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import logging
@@ -30,15 +31,26 @@ class Endpoint:
 
     def __init__(self, server: _Server) -> None:
         self._server = server
+        self._ends = False
         self.port: int = server.server_address[1]
-        self._thread = threading.Thread(target=server.serve_forever, daemon=True, name="metrics")
+        self._thread = threading.Thread(target=self._answer, daemon=True, name="metrics")
         self._thread.start()
 
     def close(self) -> None:
         """Answer no more. Call it once."""
-        self._server.shutdown()
+        self._ends = True
+        # It waits for whoever comes next.
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(self._server.server_address[:2], timeout=1),
+        ):
+            self._thread.join(ASKS_WITHIN_S)
         self._server.server_close()
-        self._thread.join()
+
+    def _answer(self) -> None:
+        # Not serve_forever, which wakes up twice a second for nothing.
+        while not self._ends:
+            self._server.handle_request()
 
 
 def serve(address: str, port: int, token: str, *, text: Callable[[], bytes] = metrics.text) -> Endpoint:
@@ -74,7 +86,11 @@ class _Server(ThreadingHTTPServer):
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)  # type: ignore[arg-type]  # a socket
             return
-        super().process_request(request, client_address)  # type: ignore[arg-type]  # as above
+        try:
+            super().process_request(request, client_address)  # type: ignore[arg-type]  # as above
+        except RuntimeError:  # No thread could be started: then none lets go of it.
+            self._free.release()
+            raise
 
     def process_request_thread(self, request: object, client_address: object) -> None:
         """As its base."""
