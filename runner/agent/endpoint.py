@@ -40,10 +40,8 @@ class Endpoint:
         """Answer no more. Call it once."""
         self._ends = True
         # It waits for whoever comes next.
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection(self._server.server_address[:2], timeout=1),
-        ):
+        place = (self._server.server_name, self.port)
+        with contextlib.suppress(OSError), socket.create_connection(place, timeout=1):
             self._thread.join(ASKS_WITHIN_S)
         self._server.server_close()
 
