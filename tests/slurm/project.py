@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import runs
@@ -24,6 +25,8 @@ class FleetProject(Project):
 
     lab: Lab | None = None
     me: str = "h0"
+    # Hosts that were gone when their run ended: its folder stays there until the next collection.
+    lost: set[str] = field(default_factory=set)
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -83,6 +86,19 @@ class FleetProject(Project):
         assert supervisor is not None
         return self.host(supervisor.host)
 
+    def work(self, node: int = 0) -> Path:
+        """The working folder of a node of the newest run, as this machine sees it."""
+        scratch = self._scratch(self.node_of(node))
+        return scratch / self.run.id / f"node-{node}" / "work"
+
+    def _scratch(self, host: Host) -> Path:
+        return host.path(self.environ["PUSHTRAIN_HOME"]) / "scratch"
+
+    def until_kept(self) -> None:
+        """Wait until something that the newest run wrote is in the store."""
+        prefix = f"runs/{self.run.id}/live/"
+        wait_for(lambda: list(self.store.keys(prefix)), what="a checkpoint in the store", told=self.told)
+
     def until_attempt(self, number: int) -> None:
         """Wait until the newest run is in that attempt, its rank 0 speaking."""
         wait_for(
@@ -94,25 +110,38 @@ class FleetProject(Project):
 
     def told(self) -> str:
         """What commands and supervisors said."""
-        files = [*(command.path for command in self.commands), *self.folder.parent.glob("*.out")]
+        logs = (Path(f"/tmp/pushtrain-{run_id}.out") for run_id in self.run_ids)  # noqa: S108  # Slurm's
+        files = [*(command.path for command in self.commands), *(path for path in logs if path.exists())]
         said = [f"--- {path}\n{path.read_text(errors='replace')[-3000:]}" for path in files]
-        return "\n".join([*said, "--- jobs", *self.jobs(), *self._of_hosts()])
+        return "\n".join([*said, "--- jobs", *self._of_slurm(), *self._of_hosts()])
+
+    def _of_slurm(self) -> Iterator[str]:
+        for argv in (("squeue", "--format=%i %T %N %r %V"), ("sinfo", "-N", "--long"), ("date",)):
+            done = self.host("h0").run(*argv, check=False) if self.host("h0").process else None
+            yield done.stdout + done.stderr if done is not None else "h0 is off"
 
     def _of_hosts(self) -> Iterator[str]:
         for host in self.hosts:
-            yield f"--- {host.name}: {host.docker('ps', '-a', '--format', '{{.Names}} {{.Status}}')}"
-            for log in host.path(host.environ["PUSHTRAIN_HOME"]).glob("scratch/*/*/host.log"):
+            listed = host.run("docker", "ps", "-a", "--format", "{{.Names}} {{.Status}}", check=False)
+            yield f"--- {host.name}: {listed.stdout}{listed.stderr}"
+            for log in self._scratch(host).glob("*/*/host.log"):
                 yield log.read_text(errors="replace")[-1000:]
 
     def leftovers(self) -> list[str]:
-        """What ended runs left on the fleet that they should not: jobs, containers, processes, folders."""
+        """What ended runs left on the fleet that they should not: jobs, GPUs, containers, processes, memory, folders."""
         left = [f"job {job}" for job in self.jobs()]
+        used = self.slurm("scontrol", "show", "node", "--oneliner").splitlines()
+        left += [line for line in used if "AllocTRES= " not in f"{line} "]
         for host in self.hosts:
             names = host.docker("ps", "--all", "--filter", "label=pushtrain.run", "--format", "{{.Names}}")
             left += [f"{host.name}: container {name}" for name in names.splitlines()]
-            left += [f"{host.name}: process {pid}" for pid in host.pids("runner.host")]
-            scratch = host.path(host.environ["PUSHTRAIN_HOME"]) / "scratch"
-            left += [f"{host.name}: {path}" for path in scratch.glob("*") if self._ended(path.name)]
+            names = host.docker("network", "ls", "--filter", "label=pushtrain.run", "--format", "{{.Name}}")
+            left += [f"{host.name}: network {name}" for name in names.splitlines()]
+            for module in ("runner.host", "runner.host.leash", "runner.supervise", "srun"):
+                left += [f"{host.name}: {module} {pid}" for pid in host.pids(module)]
+            left += [f"{host.name}: {path}" for path in host.path("/dev/shm").glob("pushtrain-*")]  # noqa: S108
+            folders = self._scratch(host).glob("*") if host.name not in self.lost else ()
+            left += [f"{host.name}: {path}" for path in folders if self._ended(path.name)]
         return left
 
     def end(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from runner import runs
 from runner.record import Record
 from tests.engines.project import wait_for
+from tests.lab import Lab
 from tests.slurm.project import FleetProject
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
@@ -154,3 +155,18 @@ def test_the_fleet_knows_who_asked_by_the_jobs_comment_and_no_secret_is_in_a_com
         fleet.slurm("scontrol", "write", "batch_script", fleet.jobs()[0].split()[0], "-")
     )
     fleet.pushtrain("cancel", "last", "--kill")
+
+
+def test_mpirun_reaches_every_host_without_sshd(lab: Lab, fleet: FleetProject) -> None:
+    fleet.environment = {"base": lab.base_image()}
+    fleet.write(
+        """
+        print("I am", os.environ["PUSHTRAIN_RANK"], "of", os.environ["OMPI_COMM_WORLD_SIZE"], flush=True)
+        """,
+        resources={"nodes": 3},
+        distribution={"type": "mpi", "processes_per_node": 2},
+    )
+    finished = fleet.pushtrain("run", within_s=280)
+    assert finished.code == 0, finished.output + fleet.told()
+    for rank in range(6):
+        assert f"I am {rank} of 6" in fleet.log(fleet.run.id, rank=rank)
