@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner import slurm
@@ -39,8 +39,9 @@ class Fleet:
 def find() -> slurm.Slurm | None:
     """The cluster of this machine, None where it is of none. Raises EngineError where there is one that is silent."""
     try:
-        found = slurm.find()
-        found.run("scontrol", "show", "config", patience_s=PATIENCE_S)
+        # Whoever looks at a screen would rather hear soon that the head is away.
+        found = replace(slurm.find(), patience_s=PATIENCE_S)
+        found.run("scontrol", "show", "config")
     except EngineError as error:
         if any(word in str(error) for word in _NONE):
             return None

@@ -35,16 +35,20 @@ _AWAY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Slurm:
-    """A cluster as its commands see it; `conf` is its slurm.conf, None where the commands find theirs themselves."""
+    """A cluster as its commands see it; `conf` is its slurm.conf, None where the commands find theirs themselves.
+
+    `patience_s` is for how long a command is run again while slurmctld is away, unless it is told otherwise.
+    """
 
     conf: Path | None = None
+    patience_s: float = PATIENCE_S
 
     def run(
         self,
         *argv: str,
         given: str = "",
         environ: Mapping[str, str] | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         folder: Path | None = None,
     ) -> str:
         """Run a command of Slurm and return what it printed; for `patience_s` again while slurmctld is away.
@@ -54,7 +58,7 @@ class Slurm:
         Raises EngineError with what it said. Only what may be done twice may be run with patience: `sbatch` is told
         that slurmctld is away before it took anything.
         """
-        deadline_s = time.monotonic() + patience_s
+        deadline_s = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         while True:
             done = self._once(argv, given=given, environ=environ, folder=folder)
             if done.returncode == 0:
