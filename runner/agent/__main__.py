@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import daemons, deadman, elastic, layout, membership, power, processes
+from runner.agent import daemons, deadman, elastic, layout, membership, power, processes, queued
 from runner.agent.keeper import Keeper
 from runner.agent.settings import State
 from runner.agent.token import metrics_token
@@ -53,6 +53,8 @@ def run(state: State) -> None:
         _serve(about, state)
         if about.works:
             threading.Thread(target=_stay, args=(about, keeper, asked), daemon=True).start()
+        if about.role == "head":
+            threading.Thread(target=_queue, args=(about, asked), daemon=True).start()
         if about.role == "head" and elastic.kept(state.folder) is not None:
             threading.Thread(target=_tend, args=(asked,), daemon=True).start()
         while not asked.number:
@@ -106,6 +108,11 @@ def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
         if found is None and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S:
             logger.warning("the head does not know this host: slurmd is started again")
             keeper.restart("slurmd")
+
+
+def _queue(about: About, asked: _Asked) -> None:
+    """See after the runs that wait."""
+    queued.watch(membership.cluster(), store=about.store, ended=lambda: bool(asked.number))
 
 
 def _tend(asked: _Asked) -> None:

@@ -1,0 +1,83 @@
+"""`python -m runner.agent.queued`: runs that wait, on the head -> looked after while nobody else looks at them.
+
+A run that waits has no process of its own: somebody has to end it when `timeout.queue` is over, to obey a `cancel`, and
+to release what Slurm holds. Followers do; this is for those whom nobody follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner import slurm as slurms
+from runner.errors import EngineError, PushtrainError, RunNotFound
+from runner.slurm.client import run_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from runner.slurm import Slurm
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 10.0
+# A process of its own, since it reads the store; it ends so that none is left when the agent does.
+LASTS_S = 60.0
+
+
+def waiting(slurm: Slurm) -> tuple[str, ...]:
+    """The runs whose jobs wait, by their ids. Raises EngineError."""
+    return tuple(job.name for job in slurms.jobs(slurm) if job.waits and job.comment.startswith("pushtrain "))
+
+
+def watch(slurm: Slurm, *, store: str | None, ended: Callable[[], bool]) -> None:
+    """Start that process whenever runs wait, until `ended`. Blocks."""
+    uri = store or str(run_folder() / "home" / "store")
+    while not ended():
+        try:
+            if waiting(slurm):
+                subprocess.run([sys.executable, "-m", "runner.agent.queued", "--store", uri], check=False)
+        except EngineError as error:
+            logger.info("the queue was not looked after: %s", error)
+        time.sleep(EVERY_S)
+
+
+def tend(uri: str, *, home: Path, lasts_s: float = LASTS_S) -> None:
+    """Look after the runs of that store until none waits, or for so long. Raises PushtrainError. Safe to repeat."""
+    from runner import engines, runs
+    from runner.store import open_store
+
+    store, engine = open_store(uri), engines.load("slurm", home=home, store=uri)
+    cluster, deadline_s = slurms.find(), time.monotonic() + lasts_s
+    while found := waiting(cluster):
+        for run_id in found:
+            try:
+                engine.lives(runs.load(store, run_id))
+            except RunNotFound:
+                logger.debug("%s is of another store", run_id)
+        if time.monotonic() > deadline_s:
+            return
+        time.sleep(EVERY_S)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Look after what waits; returns its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    reader = argparse.ArgumentParser(prog="python -m runner.agent.queued")
+    reader.add_argument("--store", required=True)
+    asked = reader.parse_args(argv)
+    try:
+        tend(asked.store, home=run_folder() / "home")
+    except PushtrainError as error:
+        logger.error("the queue was not looked after: %s", error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
