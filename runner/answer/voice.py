@@ -51,8 +51,7 @@ class Voice:
         self._desk, self._said, self._store, self._name = desk, said, store, name
         self._missed = False
         self._lock: contextlib.ExitStack | None = None
-        key = f"github/{said.repository}/voices/{said.key}.json"
-        self._turn = Lease(store, key, by=_machine(desk.shop.home), lasts_s=SPEAKS_S)
+        self._turn = Lease(store, _key(said), by=_machine(desk.shop.home), lasts_s=SPEAKS_S)
         self._speaks = False
 
     @property
@@ -231,6 +230,15 @@ class Voice:
     def _keep(self, **changes: object) -> None:
         self._said = replace(self._said, **changes)
         memory.keep(self._store, self._said)
+
+
+def spoke(store: Store, said: Said) -> bool:
+    """Whether somebody began to speak of it."""
+    return bool(list(store.keys(_key(said))))
+
+
+def _key(said: Said) -> str:
+    return f"github/{said.repository}/voices/{said.key}.json"
 
 
 def _ended_at_s(run: Run) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner import pipeline, runs
-from runner.answer import finish
+from runner.answer import finish, voice
 from runner.answer import said as memory
 from runner.answer.attend import Attendance
 from runner.errors import EngineError, NotFound, RunNotFound
@@ -95,7 +95,7 @@ class Follower:
         followed.due_s = time.monotonic() + self.every_s
         if followed.attendance is None:
             desk = self.desk()
-            if _is_a_jobs(followed.said) or not _is_there(desk, followed.said):
+            if _is_a_jobs(desk, followed.said) or not _is_there(desk, followed.said):
                 return
             followed.attendance = _attendance(desk, followed.said)
         attendance = followed.attendance
@@ -130,11 +130,10 @@ def _attendance(desk: Desk, said: Said) -> Attendance:
     return Attendance(desk, shop, said, every_s=0.0, show=_nothing)
 
 
-def _is_a_jobs(said: Said) -> bool:
-    """Whether the job that started the run may be about to speak of it for the first time."""
-    return (
-        not said.detached and said.check is None and time.time() - runs.asked_at_s(said.run_id) < JOBS_OWN_S
-    )
+def _is_a_jobs(desk: Desk, said: Said) -> bool:
+    """Whether the job that started the run may be about to speak of it; once it did, its turn says how long it does."""
+    is_young = time.time() - runs.asked_at_s(said.run_id) < JOBS_OWN_S
+    return is_young and not said.detached and not voice.spoke(desk.shop.store, said)
 
 
 def _is_there(desk: Desk, said: Said) -> bool:

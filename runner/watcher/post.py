@@ -37,7 +37,7 @@ LONGEST_OUTAGE_S = 60.0
 LONGEST_PAUSE_S = 600.0
 S3_STEP_S = 10.0
 SHORT_S = 0.1
-START_WITHIN_S = 10.0
+START_WITHIN_S = 30.0
 # A change of the default branch is seen after so long; until then its old train.yml says who may.
 DEFAULT_BRANCH_S = 60.0
 CACHE_KEPT_S = 2 * 86400.0
@@ -104,9 +104,9 @@ class Post:
             self.follower.step()
             if self.follower.announced or time.monotonic() > deadline_s or self.stop.wait(SHORT_S):
                 break
-        missed = self.follower.missed
+        said = self.follower.announced and not self.follower.missed
         self.follower.restart()
-        return whole and not missed
+        return whole and said
 
     def _looked(self) -> bool:
         if not self._begun:

@@ -22,7 +22,7 @@ def auth(environ: Mapping[str, str], *, file: Path | None, agents: Path = AGENTS
     if file is None:
         if any(environ.get(name) for name in ("PUSHTRAIN_APP_ID", "PUSHTRAIN_TOKEN", "GITHUB_TOKEN")):
             return auth_from(environ)
-        if not os.access(agents, os.R_OK):
+        if not agents.is_file():
             tip = f"--token-file FILE, or put one into {agents} (mode 0600)"
             raise UsageError("there is no token for GitHub", tip=tip)
         file = agents

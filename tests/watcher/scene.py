@@ -20,8 +20,8 @@ from tests.services.github.state import Issue
 
 def project(folder: Path, name: str, *, store: Path, github: GitHub) -> Project:
     """A machine with a PUSHTRAIN_HOME of its own, and the store of all."""
-    place = folder / f"machine-{name}"
-    place.mkdir()
+    place = folder / f"machine-{name}" / "here"
+    place.mkdir(parents=True)
     return Project(
         folder=place,
         home=folder / name,

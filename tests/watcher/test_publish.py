@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.answer.scene import TRAINS
+from tests.engines.project import wait_for
 from tests.watcher.scene import Scene, kill, stop
 
 LONG = "print('begun', flush=True)\nhold()\n"
@@ -47,6 +48,7 @@ def test_a_run_that_its_job_follows_is_left_to_the_job(scene: Scene) -> None:
     scene.project.until_prints("begun")
     other = scene.machine("other")
     command = scene.watch("--publish-only", on=other)
+    wait_for(lambda: "watching" in command.output, what="a watcher", told=scene.heard)
     scene.project.let_go()
     assert job.finish().code == 0
     assert scene.check.conclusion == "success"
