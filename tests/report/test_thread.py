@@ -96,7 +96,8 @@ def test_an_engine_that_there_is_not_is_answered_with_a_line_for_each_that_there
 
     assert thread.mistake("/train lr=1 --engine=k8s --fresh", str(caught.value), caught.value.tip) == (
         "⚠️ `/train lr=1 --engine=k8s --fresh`: there is no engine `'k8s'`\n\nType one of these instead:\n\n"
-        "```\n/train lr=1 --fresh --engine local\n/train lr=1 --fresh --engine docker\n```"
+        "```\n/train lr=1 --fresh --engine local\n/train lr=1 --fresh --engine docker\n"
+        "/train lr=1 --fresh --engine slurm\n```"
     )
 
 
