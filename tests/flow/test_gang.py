@@ -254,6 +254,15 @@ def test_a_host_that_dies_while_ranks_run_loses_the_attempt_and_stops_the_others
     assert here.hosts[0].graces_s == [5.0]
 
 
+def test_a_rank_that_was_lost_with_its_docker_loses_the_attempt_and_says_why() -> None:
+    why = "rank 0 was lost: Docker on h0 does not answer any more"
+    gone = {**exited(0, 72, cause=why), "lost": True}
+    here = stage({"fetch": (FETCHED,), "go": (started(), gone)}, patient(1))
+    outcome = here.run()
+    assert (outcome.kind, outcome.cause) == ("lost", why)
+    assert here.hosts[1].graces_s == [5.0]
+
+
 def test_a_host_that_dies_while_it_fetches_ends_the_attempt_before_anything_started() -> None:
     here = stage({"fetch": ()}, {"fetch": (LOST,)})
     assert here.run().kind == "lost"
