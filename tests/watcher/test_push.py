@@ -24,6 +24,18 @@ def test_a_push_trains_and_ends_in_a_green_check_and_a_release(scene: Scene) -> 
     assert len(scene.project.run_ids) == 1
 
 
+def test_the_fleet_may_be_an_app_whose_key_lies_in_the_file(scene: Scene) -> None:
+    app = scene.github.app("fleet", scene.repository.name)
+    scene.token = app.private_key
+    scene.project.environ["PUSHTRAIN_APP_ID"] = str(app.id)
+    command = scene.watching()
+    scene.push(metrics=None, release=None)
+    check = scene.until_check(status="completed", conclusion="success")
+    assert check.app.slug == "fleet"
+    assert list(check.actions) == [], "nobody would hear of a button"
+    assert stop(command).code == 0
+
+
 def test_what_is_there_at_the_first_look_is_taken_as_seen_and_what_comes_while_nobody_looks_is_not(
     scene: Scene,
 ) -> None:
