@@ -30,7 +30,9 @@ def shared_base(lab_session: Lab) -> str:
 
 
 @pytest.fixture
-def fleet(lab: Lab, shared_base: str, tmp_path: Path) -> Iterator[FleetProject]:
+def fleet(
+    request: pytest.FixtureRequest, lab: Lab, shared_base: str, tmp_path: Path
+) -> Iterator[FleetProject]:
     """A project whose runs go to the lab. Hosts that a test broke are mended."""
     folder = lab.plan.share / tmp_path.name
     folder.mkdir()
@@ -43,8 +45,11 @@ def fleet(lab: Lab, shared_base: str, tmp_path: Path) -> Iterator[FleetProject]:
         environ={"PUSHTRAIN_HOME": HOME, "PUSHTRAIN_REGISTRY": lab.registry.address},
         lab=lab,
     )
+    failed = request.session.testsfailed
     try:
         yield made
+        if request.session.testsfailed > failed:
+            return  # Its run may go on for long.
         wait_for(
             lambda: not made.leftovers(),
             what="nothing of an ended run left",

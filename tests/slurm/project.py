@@ -63,6 +63,16 @@ class FleetProject(Project):
         """What a command of Slurm prints on the head."""
         return self.host("h0").run(*argv).stdout
 
+    def drain(self, *names: str) -> None:
+        """Have Slurm give these hosts no more jobs."""
+        for name in names:
+            self.slurm("scontrol", "update", f"NodeName={name}", "State=DRAIN", "Reason=kept free")
+
+    def resume(self, *names: str) -> None:
+        """The reverse of `drain`."""
+        for name in names:
+            self.slurm("scontrol", "update", f"NodeName={name}", "State=RESUME")
+
     def jobs(self) -> list[str]:
         """All jobs that wait, run or are being ended, as `ID STATE HOSTS`."""
         return self.slurm("squeue", "--noheader", "--format=%i %T %N").splitlines()
@@ -110,13 +120,17 @@ class FleetProject(Project):
 
     def told(self) -> str:
         """What commands and supervisors said."""
-        logs = (Path(f"/tmp/pushtrain-{run_id}.out") for run_id in self.run_ids)  # noqa: S108  # Slurm's
+        logs = (Path(f"/tmp/pushtrain-{run_id}.out") for run_id in self.run_ids)  # Slurm's
         files = [*(command.path for command in self.commands), *(path for path in logs if path.exists())]
         said = [f"--- {path}\n{path.read_text(errors='replace')[-3000:]}" for path in files]
         return "\n".join([*said, "--- jobs", *self._of_slurm(), *self._of_hosts()])
 
     def _of_slurm(self) -> Iterator[str]:
-        for argv in (("squeue", "--format=%i %T %N %r %V"), ("sinfo", "-N", "--long"), ("date",)):
+        for argv in (
+            ("squeue", "--format=%i %T %N %r %V"),
+            ("sinfo", "-N", "--partition=p50", "--format=%N %T %E"),
+            ("date",),
+        ):
             done = self.host("h0").run(*argv, check=False) if self.host("h0").process else None
             yield done.stdout + done.stderr if done is not None else "h0 is off"
 
@@ -128,7 +142,7 @@ class FleetProject(Project):
                 yield log.read_text(errors="replace")[-1000:]
 
     def leftovers(self) -> list[str]:
-        """What ended runs left on the fleet that they should not: jobs, GPUs, containers, processes, memory, folders."""
+        """What ended runs left on the fleet that they should not."""
         left = [f"job {job}" for job in self.jobs()]
         used = self.slurm("scontrol", "show", "node", "--oneliner").splitlines()
         left += [line for line in used if "AllocTRES= " not in f"{line} "]
@@ -139,7 +153,7 @@ class FleetProject(Project):
             left += [f"{host.name}: network {name}" for name in names.splitlines()]
             for module in ("runner.host", "runner.host.leash", "runner.supervise", "srun"):
                 left += [f"{host.name}: {module} {pid}" for pid in host.pids(module)]
-            left += [f"{host.name}: {path}" for path in host.path("/dev/shm").glob("pushtrain-*")]  # noqa: S108
+            left += [f"{host.name}: {path}" for path in host.path("/dev/shm").glob("pushtrain-*")]
             folders = self._scratch(host).glob("*") if host.name not in self.lost else ()
             left += [f"{host.name}: {path}" for path in folders if self._ended(path.name)]
         return left
