@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import msgspec
 
@@ -226,8 +225,3 @@ def branch_of(ref: str) -> str | None:
 def tag_of(ref: str) -> str | None:
     """Returns the tag of `refs/tags/…`; None for another ref."""
     return ref.removeprefix("refs/tags/") if ref.startswith("refs/tags/") else None
-
-
-def address(server_url: str, repository: str, commit: str) -> str:
-    """Returns the page of a commit."""
-    return f"{server_url}/{repository}/commit/{quote(commit)}"
