@@ -49,7 +49,11 @@ def run(state: State) -> None:
             logs=state.logs,
             configured_by=(folder / "slurm.conf", folder / "gres.conf"),
         )
-        keeper.begin(before={"slurmd": lambda: membership.clear(about)})
+        try:
+            keeper.begin(before={"slurmd": lambda: membership.clear(about)})
+        except PushtrainError:
+            keeper.end()
+            raise
         _serve(about, state)
         if about.works:
             threading.Thread(target=_stay, args=(about, keeper, asked), daemon=True).start()
@@ -101,12 +105,15 @@ def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
             found = membership.node(membership.cluster(), about.name)
             if found is not None:
                 membership.tell(about, found)
-            known = found is not None
+            lost = found is None or {"DOWN", "NOT_RESPONDING"} <= found.states
+            known = not lost
         except EngineError as error:
             logger.info("the head does not answer: %s", error)
+            known = False
             continue
-        if found is None and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S:
-            logger.warning("the head does not know this host: slurmd is started again")
+        # slurmctld would ask one that was cut off again after minutes; a new slurmd says at once that it is there.
+        if lost and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S:
+            logger.warning("the head has lost this host: slurmd is started again")
             keeper.restart("slurmd")
 
 

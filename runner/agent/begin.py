@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 REGISTERED_WITHIN_S = 60.0
 GIVE_UP_AFTER_FAILURES = 4
+# A head that says no for so long means it; in its first second it may not know better.
+DENIED_AFTER_S = 8.0
 LOCK = "agent.lock"
 _LOOK_EVERY_S = 0.1
 
@@ -190,6 +192,8 @@ def wait(about: About, state: State, agent: subprocess.Popen[bytes]) -> None:
         if agent.poll() is not None:
             raise EngineError(f"the agent ended:\n{processes.tail(state.logs / 'agent.log')}", tip=_LOOK)
         _look_for_failures(about, state)
+        if time.monotonic() > deadline_s - REGISTERED_WITHIN_S + DENIED_AFTER_S and _is_denied():
+            break
         if _is_there(about):
             return
         time.sleep(_LOOK_EVERY_S)
@@ -204,7 +208,12 @@ def _is_there(about: About) -> bool:
         if not about.works:
             membership.cluster().run("scontrol", "show", "config", patience_s=0.0)
             return True
-        return membership.awaited(about, within_s=0.0) is not None
+        slurmd = processes.load(run_folder() / "daemons.json").get("slurmd")
+        if slurmd is None or slurmd.process is None:
+            # Whom the head knows by this name is not this host, or not yet.
+            return False
+        found = membership.awaited(about, within_s=0.0)
+        return found is not None and found.address == about.address
     except Refused:
         raise
     except EngineError as error:
@@ -225,6 +234,12 @@ def _cure(said: str, name: str) -> str:
     if "ddress already in use" in said or "address already in use" in said:
         return f"another {name} has its port: ss -ltnp shows whose; systemctl disable --now {name}"
     return _LOOK
+
+
+def _is_denied() -> bool:
+    from runner.agent import reach
+
+    return reach.is_denied()
 
 
 def _not_there(about: About, state: State) -> EngineError:

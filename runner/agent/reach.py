@@ -38,6 +38,11 @@ def explain(about: About, state: State) -> EngineError:
     )
 
 
+def is_denied() -> bool:
+    """Whether the head answers this host, and does not accept what it shows."""
+    return any(word in _said() for word in _DENIED)
+
+
 def _closed(address: str, port: int) -> str | None:
     try:
         socket.create_connection((address, port), timeout=_WITHIN_S).close()
