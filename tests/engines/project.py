@@ -266,7 +266,7 @@ class Project:
         lock, other = (hashlib.sha256(name.encode()).hexdigest()[:2] for name in names)
         if lock == other:
             pytest.skip("one time in 256 the store has one lock for both keys")
-        with locked(self.home / "store" / ".locks" / lock):
+        with locked(Path(self.store_uri) / ".locks" / lock):
             yield
 
     @contextlib.contextmanager

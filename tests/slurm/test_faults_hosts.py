@@ -92,11 +92,8 @@ def test_where_the_supervisors_host_is_cut_another_takes_over_and_the_old_one_en
     cut.cut()
     check(fleet, follower, without=cut)
     ended = fleet.run
-    since_s = time.monotonic()
     wait_for(lambda: not cut.docker("ps", "--quiet"), what="no container there", told=fleet.told)
-    print("containers", time.monotonic() - since_s)
     wait_for(lambda: not cut.pids("runner.supervise"), what="its end", told=fleet.told)
-    print("supervisor", time.monotonic() - since_s)
     fleet.lost.add(cut.name)
     cut.mend()
     cluster_sees(fleet, cut.name, "idle")
