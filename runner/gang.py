@@ -59,7 +59,7 @@ class Gang:
     The attempt lasts until all awaited `processes` ended; then daemons and launchers are ended. `names` are those by
     which launchers call nodes. With `least_nodes` it goes on when other nodes than the first are lost, as long as so
     many are left. `weights` compares those of the ranks, `divergence` is what follows when they differ. `warn` is
-    told at once what cannot wait for the end of the attempt.
+    told at once what cannot wait for the end of the attempt, `progress` how far a host is with what it fetches.
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class Gang:
         divergence: Literal["fail", "warn", "ignore"] = "ignore",
         attempt: int | None = None,
         warn: Callable[[Sequence[str]], None] = lambda _: None,
+        progress: Callable[[int, Event], None] = lambda *_: None,
     ) -> None:
+        self._on_progress = progress
         self._channels, self._inbox, self._attempt = channels, inbox, attempt
         self._limits, self._interrupts = limits, interrupts
         self._processes = {process.rank: process for process in processes}

@@ -30,6 +30,7 @@ from runner.hosts import Hosts
 from runner.interrupts import Watch
 from runner.lock import held
 from runner.record import Record
+from runner.progress import Progress
 from runner.runs import Attempt, State
 from runner.store import open_store
 from runner.waits import Waiting
@@ -195,7 +196,7 @@ class Supervision:
         gang = self._gang(reservation, attempt=number)
         gang.start(self._jobs(reservation, prepared, attempt=number))
         try:
-            outcome = gang.follow(lambda: self._record.say(f"attempt {number}: all ranks started"))
+            outcome = gang.follow(lambda: self._all_started(number))
             self._note_gang(gang)
             return outcome
         except StoreError:
@@ -256,6 +257,8 @@ class Supervision:
 
     def _gang(self, reservation: Reservation, *, attempt: int) -> Gang:
         plan, hosts = self._plan, self._hosts
+        names = {slot.node_rank: slot.host for slot in reservation.slots}
+        self._progress = Progress(names, say=lambda text: self._record.change(reason=text))
         return Gang(
             hosts.channels,
             hosts.inbox,
@@ -268,7 +271,12 @@ class Supervision:
             weights=Agreement(world_size=len(reservation.slots) * plan.gang.processes_per_node),
             divergence=plan.distribution.divergence,
             warn=self._record.warn,
+            progress=self._progress.note,
         )
+
+    def _all_started(self, number: int) -> None:
+        self._progress.end()
+        self._record.say(f"attempt {number}: all ranks started")
 
     def _jobs(self, reservation: Reservation, prepared: Prepared, *, attempt: int) -> dict[int, Job]:
         return self._told(reservation, prepared, jobs.processes(self._plan, reservation), attempt=attempt)

@@ -22,7 +22,7 @@ ORDER = (
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
     "lock", "removal", "runs", "parameters", "remarks", "plan", "entry", "agreement", "idle", "writers", "host",
-    "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "record", "turns", "waits",
+    "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "record", "turns", "waits", "progress",
     "collect", "release", "finish", "preparation", "interrupts", "trust", "checkout", "supervise",
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer",
@@ -47,8 +47,9 @@ BY_NAME = (
 ALSO_BY_IMPORT = {"runner.datasets.registered": {"runner.commands.setup", "runner.gc.blobs"}}
 
 HEAVY = {
-    # facts.py asks a registry for one digest, which the command line of Docker cannot say.
-    "docker": {"runner.host.docker_host", "runner.environment.facts"},
+    # facts.py asks a registry for one digest, which the command line of Docker cannot say; registry.py reads
+    # Docker's passwords.
+    "docker": {"runner.host.docker_host", "runner.environment.facts", "runner.environment.registry"},
     "boto3": {"runner.store.s3", "runner.store.s3_bucket", "runner.providers.ec2"},
     "plotext": {"runner.charts"},
     "pynvml": {"runner.gpus"},
@@ -60,6 +61,7 @@ LATE = (
 )  # fmt: skip
 # Modules that are themselves imported late, or by name, or by another of these.
 LATE_THEMSELVES = {
+    "runner.environment.registry",
     "runner.store.s3",
     "runner.store.s3_bucket",
     "runner.store.s3_streams",
