@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from runner import git
     from runner.engines import Engine
-    from runner.environment import Recipe
+    from runner.environment import Lookup, Recipe
     from runner.plan import Asked, Plan
     from runner.repository import Source
     from runner.runs import Run
@@ -39,6 +39,8 @@ class Workshop:
     store_uri: str
     engine_name: str
     registry: str | None
+    store_named: bool = True
+    """False where nobody said where runs are kept, so that it is a folder of this machine."""
 
     @property
     def store(self) -> Store:
@@ -53,11 +55,11 @@ class Workshop:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A plan, with the source that it was made of and whether its environment is there already."""
+    """A plan, with the source that it was made of and whether its environment is there already, None if unknown."""
 
     plan: Plan
     source: Source
-    environment_present: bool
+    environment_present: bool | None
 
 
 def make_plan(
@@ -84,10 +86,12 @@ def make_plan(
         found, notes = trust.apply(found, trusted, fork=asked.fork)
     here = looking.finish() if found.source == "." else repository.inspect(folder / found.source)
     engine = shop.engine
+    _check_store(shop, engine)
     if asked is not None and asked.fork:
         engines.check_isolation(engine)
     _check_entrypoint(found, folder, train_file=train_file)
-    recipe = _recipe(found, folder / found.source, engine, train_file=train_file)
+    look_up = environment.lookup(registry=shop.registry, home=shop.home, elsewhere=engine.allocated)
+    recipe = _recipe(found, folder / found.source, engine, look_up, train_file=train_file)
     made = plan.decide(
         found,
         here,
@@ -99,18 +103,21 @@ def make_plan(
         ),
         asked=asked,
     )
-    suits = environment.check_planned(
-        recipe,
-        environment.Demand(distribution=made.distribution.type, env=made.env),
-        registry=shop.registry,
-        probes=shop.home / "cache" / "probes",
-    )
+    demand = environment.Demand(distribution=made.distribution.type, env=made.env)
+    suits = look_up.check_planned(recipe, demand)
     made = replace(made, notes=(*notes, *made.notes, *suits))
     engine.check(made.gang)
     if made.isolated:
-        environment.check_isolated(recipe, registry=shop.registry)
-    there = environment.present(recipe, root=shop.home / "envs", registry=shop.registry)
-    return Planned(plan=made, source=here, environment_present=there)
+        look_up.check_isolated(recipe)
+    return Planned(plan=made, source=here, environment_present=look_up.present(recipe))
+
+
+def _check_store(shop: Workshop, engine: Engine) -> None:
+    if engine.allocated and not shop.store_named:
+        raise UsageError(
+            f"the engine {engine.name} needs a store that all hosts reach",
+            tip="PUSHTRAIN_STORE=s3://… or a folder that is mounted on all of them",
+        )
 
 
 def _load(path: Path, folder: Path) -> Spec:
@@ -124,12 +131,12 @@ def _load(path: Path, folder: Path) -> Spec:
     return spec.load(path)
 
 
-def _recipe(found: Spec, folder: Path, engine: Engine, *, train_file: str) -> Recipe:
+def _recipe(found: Spec, folder: Path, engine: Engine, look_up: Lookup, *, train_file: str) -> Recipe:
     if engine.environment == "venv":
         return environment.venv_recipe(found.environment, folder, train_file=train_file)
     wanted, kind = found.environment, found.distribution.type
     bases = environment.bases(wanted, folder, train_file=train_file, distribution=kind)
-    facts = environment.docker_facts(bases)
+    facts = look_up.facts(bases)
     return environment.image_recipe(wanted, folder, train_file=train_file, docker=facts, distribution=kind)
 
 

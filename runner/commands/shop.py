@@ -23,9 +23,11 @@ def workshop(asked: argparse.Namespace) -> Workshop:
     """From `--store`, `--engine` and PUSHTRAIN_HOME, _STORE, _ENGINE, _REGISTRY, else as the fleet's head has them."""
     from runner.pipeline import Workshop
 
+    named = getattr(asked, "store", None) or _named_store()
     return Workshop(
         home=home(),
-        store_uri=getattr(asked, "store", None) or _store_uri(),
+        store_uri=named or _own_store(),
+        store_named=named is not None,
         engine_name=getattr(asked, "engine", None) or os.environ.get("PUSHTRAIN_ENGINE") or "local",
         registry=os.environ.get("PUSHTRAIN_REGISTRY") or _of_the_fleet("registry"),
     )
@@ -41,7 +43,15 @@ def shelf(asked: argparse.Namespace) -> Shelf:
 
 
 def _store_uri() -> str:
-    return os.environ.get("PUSHTRAIN_STORE") or _of_the_fleet("store") or str(home() / "store")
+    return _named_store() or _own_store()
+
+
+def _named_store() -> str | None:
+    return os.environ.get("PUSHTRAIN_STORE") or _of_the_fleet("store")
+
+
+def _own_store() -> str:
+    return str(home() / "store")
 
 
 def _of_the_fleet(name: str) -> str | None:

@@ -13,6 +13,7 @@ from runner.environment.image import (
     prepare_isolated_image,
     remove_isolated_image,
 )
+from runner.environment.lookup import Lookup, lookup
 from runner.environment.origin import Origin
 from runner.environment.present import present
 from runner.environment.recipe import Recipe, bases, image_recipe, venv_recipe
@@ -26,6 +27,7 @@ __all__ = [
     "Demand",
     "DockerFacts",
     "Image",
+    "Lookup",
     "Origin",
     "Recipe",
     "Venv",
@@ -38,6 +40,7 @@ __all__ = [
     "docker_facts",
     "image_recipe",
     "isolated_name",
+    "lookup",
     "prepare_image",
     "prepare_isolated_image",
     "prepare_venv",

@@ -60,8 +60,12 @@ def docker_facts(references: Iterable[str]) -> DockerFacts:
     Takes some 30 ms an image that is here. Raises EngineError where Docker does not answer, EnvironmentFailed
     where an image does not exist or its registry refuses.
     """
-    platform = ask("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
-    return DockerFacts(platform=platform, bases=tuple(find_base(reference) for reference in references))
+    return DockerFacts(platform=platform(), bases=tuple(find_base(reference) for reference in references))
+
+
+def platform() -> str:
+    """That of the daemon, `linux/amd64`. Raises EngineError where it does not answer."""
+    return ask("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
 
 
 def base_digest(reference: str) -> str:

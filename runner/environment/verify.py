@@ -33,14 +33,7 @@ def check_planned(recipe: Recipe, demand: Demand, *, registry: str | None, probe
     An image that is here already is asked; one that is not is checked by `check_image` when it is. Raises PlanError
     for packages that fail together, EnvironmentFailed for an mpirun that is missing or another, EngineError.
     """
-    stack = combinations.named(
-        recipe.pip,
-        recipe.constraints,
-        python=python_of(recipe),
-        places={origin.line: origin.where for origin in recipe.origins},
-        horovod=recipe.horovod is not None,
-    )
-    notes = _judged(stack, recipe, demand, error=PlanError)
+    notes = check_named(recipe, demand)
     if recipe.kind == "venv":
         if demand.distribution == "mpi" and not _brings_mpi(recipe):
             mpi.require_machine()
@@ -49,6 +42,18 @@ def check_planned(recipe: Recipe, demand: Demand, *, registry: str | None, probe
         return notes
     reference = _reference_here(recipe, registry=registry)
     return notes if reference is None else (*notes, *_probed(reference, recipe, demand, probes=probes))
+
+
+def check_named(recipe: Recipe, demand: Demand) -> tuple[str, ...]:
+    """Notes by the packages that the recipe names, whatever is made of it. Raises PlanError as `check_planned`."""
+    stack = combinations.named(
+        recipe.pip,
+        recipe.constraints,
+        python=python_of(recipe),
+        places={origin.line: origin.where for origin in recipe.origins},
+        horovod=recipe.horovod is not None,
+    )
+    return _judged(stack, recipe, demand, error=PlanError)
 
 
 def check_image(recipe: Recipe, made: Image, demand: Demand, *, probes: Path, log: Log) -> None:

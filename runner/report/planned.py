@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from runner.plan import Plan
     from runner.runs import Run
 
+_PRESENT = {True: ", there already", False: ", to be made", None: ", made unless it is there already"}
+
 
 def show(console: Console, planned: Planned, *, finished: Run | None) -> None:
     """Print the plan, and whether a finished run makes it needless."""
@@ -45,7 +47,7 @@ def rows(planned: Planned) -> Iterator[tuple[str, str]]:
     )
     yield "command", plan.argv[-1] if plan.argv[:2] == ("/bin/sh", "-c") else " ".join(plan.argv)
     kind = f"{plan.environment.kind} {plan.environment.key[:12]}"
-    yield "environment", kind + (", there already" if planned.environment_present else ", to be made")
+    yield "environment", kind + _PRESENT[planned.environment_present]
     yield "engine", plan.engine
     yield "gang", _gang(plan)
     yield from (
