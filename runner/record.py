@@ -79,6 +79,10 @@ class Record:
             if self.state not in (State.COLLECTING, State.PUBLISHING):
                 self.move(State.PREPARING, reason=str(error), tip=error.tip)
 
+    def tell(self, reason: str) -> None:
+        """Tell whoever follows the run what it does now, empty for nothing in particular."""
+        self.change(reason=reason)
+
     def say(self, sentence: str) -> None:
         """Tell it to whoever reads the supervisor's log."""
         logger.info("%s: %s", self.id, sentence)

@@ -29,8 +29,8 @@ from runner.gang import Gang, Outcome
 from runner.hosts import Hosts
 from runner.interrupts import Watch
 from runner.lock import held
-from runner.record import Record
 from runner.progress import Progress
+from runner.record import Record
 from runner.runs import Attempt, State
 from runner.store import open_store
 from runner.waits import Waiting
@@ -258,7 +258,7 @@ class Supervision:
     def _gang(self, reservation: Reservation, *, attempt: int) -> Gang:
         plan, hosts = self._plan, self._hosts
         names = {slot.node_rank: slot.host for slot in reservation.slots}
-        self._progress = Progress(names, say=lambda text: self._record.change(reason=text))
+        self._progress = Progress(names, say=self._record.tell)
         return Gang(
             hosts.channels,
             hosts.inbox,
