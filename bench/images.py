@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +40,8 @@ for _ in range(int(os.environ["EPOCHS"])):
     if hvd.rank() == 0:
         print("images", each // train.BATCH * train.BATCH * hvd.size(), began, time.time(), flush=True)
 """
+# As we tell Open MPI too: ranks of all nodes share this machine's cores, which it cannot know.
+YIELD = ("-mca", "mpi_yield_when_idle", "1")
 EPOCH = re.compile(r"images (\d+) (\d+\.\d+) (\d+\.\d+)")
 Epochs = list[tuple[float, float, float]]
 """Images, beginning and end of each epoch."""
@@ -46,17 +49,14 @@ Epochs = list[tuple[float, float, float]]
 
 def bench_images(desk: Desk, image: str, *, pairs: int, epochs: int) -> None:
     """Print the ratio of each pair, and their median."""
-    files = {"rate.py": RATE_PY}
-    files |= {name: (EXAMPLE / name).read_text() for name in ("train.py", "requirements.txt")}
-    env = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 
     def gang(name: str, epochs: int) -> Path:
         return desk.repository(
             name,
-            files,
+            source(),
             run="python rate.py",
             environment={"base": image, "pip": "requirements.txt"},
-            env={**env, "EPOCHS": str(epochs)},
+            env=variables(epochs),
             resources={"nodes": 2},
             distribution={"type": "mpi", "processes_per_node": 1},
         )
@@ -68,13 +68,32 @@ def bench_images(desk: Desk, image: str, *, pairs: int, epochs: int) -> None:
         return read(desk.train(trained).logs[0])
 
     def theirs() -> Epochs:
-        words = ("env", *(f"{name}={value}" for name, value in {**env, "EPOCHS": epochs}.items()))
-        # As we tell Open MPI too: ranks of both nodes share this machine's cores, which it cannot know.
-        told = ("-mca", "mpi_yield_when_idle", "1")
         with by_hand.nodes(ssh, work=trained) as nodes:
-            command = (*words, "python", "/workspace/rate.py")
-            return read(nodes.mpirun(*command, per_node=1, settings=told)[1])
+            return read(nodes.mpirun(*command(epochs), per_node=1, settings=YIELD)[1])
 
+    side_by_side("tf-mnist-horovod, 2 nodes of one rank", ours, theirs, pairs=pairs)
+
+
+def source() -> dict[str, str]:
+    """The files of the training."""
+    return {"rate.py": RATE_PY} | {
+        name: (EXAMPLE / name).read_text() for name in ("train.py", "requirements.txt")
+    }
+
+
+def variables(epochs: int) -> dict[str, str]:
+    """What it is told by its environment."""
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", "EPOCHS": str(epochs)}
+
+
+def command(epochs: int) -> tuple[str, ...]:
+    """The same by hand, the source being at /workspace."""
+    words = (f"{name}={value}" for name, value in variables(epochs).items())
+    return ("env", *words, "python", "/workspace/rate.py")
+
+
+def side_by_side(name: str, ours: Callable[[], Epochs], theirs: Callable[[], Epochs], *, pairs: int) -> None:
+    """Train both at once, `pairs` times."""
     found = []
     for _ in range(pairs):
         with ThreadPoolExecutor() as pool:
@@ -83,8 +102,7 @@ def bench_images(desk: Desk, image: str, *, pairs: int, epochs: int) -> None:
         found.append(mine / hand)
         print(f"  {mine:.0f} images/s against {hand:.0f}, ratio {mine / hand:.3f}; {load()}", flush=True)
     print(
-        f"tf-mnist-horovod, 2 nodes of one rank: ratio {statistics.median(found):.3f} "
-        f"({pairs} pairs; wanted at least 0.99)",
+        f"{name}: ratio {statistics.median(found):.3f} ({pairs} pairs; wanted at least 0.99)",
         flush=True,
     )
 
