@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ TOOLS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "sacctmgr")
 GPUS = 8
 _SQL = Path("/usr/share/mysql")
 _TABLES = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data")
+_WITHIN_S = 60.0
 _PORTS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd")
 
 
@@ -83,13 +85,16 @@ def _daemon(folder: Path, *argv: str, **environ: str) -> contextlib.AbstractCont
 
 
 def _until_rc0(conf: Path, *argv: str) -> None:
-    """Again and again, since the daemons need a moment: each try waits for its answer."""
+    """Again and again: the daemons need a moment, on a busy machine a long one."""
     environ = {**os.environ, "SLURM_CONF": str(conf)}
-    for _ in range(200):
+    deadline_s = time.monotonic() + _WITHIN_S
+    while True:
         done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
-    raise RuntimeError(f"{argv[0]}: {done.stderr or done.stdout}")
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"{argv[0]}: {done.stderr or done.stdout}")
+        time.sleep(0.05)
 
 
 def _listens(port: int) -> bool:
