@@ -80,7 +80,7 @@ def digest(reference: str) -> str | None:
             answer = _ask(client, "https", where)
         except httpx.ConnectError as error:
             # One that has TLS, but not for us to trust, is not asked without.
-            if "CERTIFICATE_VERIFY_FAILED" in str(error) or not _is_near(where):
+            if "CERTIFICATE_VERIFY_FAILED" in str(error) or not is_near(where):
                 raise
             answer = _ask(client, "http", where)
     return _read(answer, where, reference)
@@ -107,8 +107,8 @@ def _client() -> httpx.Client:
     return httpx.Client(timeout=_TIMEOUT_S, mounts=here, headers={"User-Agent": "pushtrain"})
 
 
-def _is_near(where: Address) -> bool:
-    """Whether it is on this machine or in its private network, where a registry may have no TLS."""
+def is_near(where: Address) -> bool:
+    """Whether it is on this machine or in a private network, where a registry may have no TLS."""
     try:
         found = socket.getaddrinfo(httpx.URL(f"https://{where.host}").host, None)
     except (OSError, UnicodeError):

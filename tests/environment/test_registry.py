@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runner.environment.registry import Address, address, digest
+from runner.environment.registry import Address, address, digest, is_near
 from runner.errors import EnvironmentFailed
 from tests.fakes.registry import DIGEST, IDENTITY, PASSWORD, TOKEN, USER, Registry, Wants, serving
 
@@ -71,6 +72,52 @@ def test_an_image_that_is_not_there_has_no_digest(registry: Registry) -> None:
     assert digest(f"{registry.address}/team/train:2") is None
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Key and certificate of 127.0.0.1, which nobody trusts yet."""
+    file = tmp_path / "certificate.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-days", "2", "-subj", "/CN=images", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", str(file), "-out", str(tmp_path / "public.pem")]  # fmt: skip
+    subprocess.run(argv, check=True, capture_output=True)
+    file.write_text(file.read_text() + (tmp_path / "public.pem").read_text())
+    return file
+
+
+def test_one_that_has_tls_is_asked_with_it(
+    certificate: Path, configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(Registry(wants="basic"), tls=certificate) as registry:
+        logged_in(configuration, registry)
+        assert digest(f"{registry.address}/team/train:1") == DIGEST
+
+
+def test_one_whose_tls_is_not_to_be_trusted_is_not_asked_without(certificate: Path) -> None:
+    with (
+        serving(Registry(), tls=certificate) as registry,
+        pytest.raises(EnvironmentFailed, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        digest(f"{registry.address}/team/train:1")
+    assert registry.asked == []
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        ("127.0.0.1:5000", True),
+        ("10.77.0.2:5000", True),
+        ("192.168.1.1", True),
+        ("[fd00::1]:5000", True),
+        ("8.8.8.8:5000", False),
+        ("[2606:4700::1111]", False),
+        ("no-such-host.invalid", False),
+    ],
+)
+def test_only_what_is_near_may_do_without_tls(host: str, near: bool) -> None:
+    assert is_near(Address(registry=host, name="x", wanted="1")) is near
+
+
 def test_a_proxy_is_not_asked_for_this_machine(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -120,6 +167,16 @@ def test_a_token_is_not_fetched_from_another_host_without_tls(
         with pytest.raises(EnvironmentFailed, match="no TLS"):
             digest(f"{registry.address}/team/train:1")
     assert other.asked == []
+
+
+@pytest.mark.parametrize("wants", ["basic", "token"])
+def test_a_password_goes_over_no_network_without_tls(configuration: Path, wants: Wants) -> None:
+    """127.0.0.2 stands for another machine."""
+    with serving(Registry(wants=wants), host="127.0.0.2") as registry:
+        logged_in(configuration, registry)
+        with pytest.raises(EnvironmentFailed, match="has no TLS"):
+            digest(f"{registry.address}/team/train:1")
+    assert {kind for _, _, kind in registry.asked} == {""}
 
 
 def test_a_registry_that_is_down_is_told(registry: Registry) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -51,11 +53,15 @@ def _basic() -> str:
 
 
 @contextmanager
-def serving(registry: Registry) -> Iterator[Registry]:
-    """Runs it on loopback, without TLS; its `address` is set meanwhile."""
-    server = _Server(("127.0.0.1", 0), _Handler)
+def serving(registry: Registry, *, tls: Path | None = None, host: str = "127.0.0.1") -> Iterator[Registry]:
+    """Runs it on loopback, with TLS only where there is a file with key and certificate; sets its `address`."""
+    server = _Server((host, 0), _Handler)
     server.registry = registry
-    registry.address = f"127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    registry.address = f"{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -198,8 +198,17 @@ def test_plain_text_is_left_as_it_is() -> None:
 # Plans
 
 
-def planned_of(plan: Plan, *, present: bool = True) -> Planned:
+def planned_of(plan: Plan, *, present: bool | None = True) -> Planned:
     return Planned(plan=plan, source=made.source(dirty=True), environment_present=present)
+
+
+@pytest.mark.parametrize(
+    ("present", "told"),
+    [(True, "there already"), (False, "to be made"), (None, "made unless it is there already")],
+)
+def test_it_is_told_whether_the_environment_is_there(present: bool | None, told: str) -> None:
+    rows = dict(planned.rows(planned_of(made.plan(), present=present)))
+    assert rows["environment"] == f"venv {'e' * 12}, {told}"
 
 
 def test_a_plan_is_printed_line_by_line(store: Store) -> None:
