@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ FIRST_LOOKS_EVERY_S = 2.0
 # For so long a slurmd may need to be known to the head after its start.
 REGISTERS_WITHIN_S = 20.0
 ROTATE_EVERY_S = 600.0
+CACHES_EVERY_S = 900.0
 LOCK = "agent.lock"
 
 
@@ -57,6 +59,8 @@ def run(state: State) -> None:
         _serve(about, state)
         if about.works:
             threading.Thread(target=_stay, args=(about, keeper, asked), daemon=True).start()
+        if about.works and about.store is not None:
+            threading.Thread(target=_keep_caches, args=(about.store, asked), daemon=True).start()
         if about.role == "head":
             threading.Thread(target=_queue, args=(about, asked), daemon=True).start()
         if about.role == "head" and elastic.kept(state.folder) is not None:
@@ -115,6 +119,15 @@ def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
         if lost and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S:
             logger.warning("the head has lost this host: slurmd is started again")
             keeper.restart("slurmd")
+
+
+def _keep_caches(store: str, asked: _Asked) -> None:
+    """See that what this host keeps of images, sources and data stays below its quota."""
+    while not asked.number:
+        time.sleep(CACHES_EVERY_S)
+        argv = ("nice", "-n", "19", sys.executable, "-m", "runner.agent.caches", "--store", store)
+        if subprocess.run(argv, check=False).returncode:
+            logger.warning("the caches of this host were not looked at; what is wrong stands above")
 
 
 def _queue(about: About, asked: _Asked) -> None:

@@ -16,7 +16,7 @@ from runner.engines.inherit import for_hosts
 from runner.errors import Displaced, EngineError, NoCapacity, RunNotFound
 from runner.gpus import Gpu, matches
 from runner.host import channel
-from runner.slurm import allocation, submission
+from runner.slurm import allocation, quota, submission
 from runner.slurm.client import run_folder
 from runner.slurm.labels import feature, label
 from runner.store import open_store
@@ -112,6 +112,11 @@ class Cluster:
             priority=planned.priority,
             limit_s=planned.limits.run_s,
             after=self._before(planned),
+            account=quota.admit(
+                self._slurm,
+                asked.repository,
+                gpus=(planned.gang.min_nodes or planned.gang.nodes) * planned.gang.gpus_per_node,
+            ),
             partition=tier if tier in self._partitions() else None,
         )
 

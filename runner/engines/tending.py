@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import plan, runs, slurm
-from runner.errors import EngineError, NotFound, RunNotFound, StoreError, TimedOut
+from runner.errors import EngineError, NotFound, TimedOut
 from runner.runs import State
 from runner.slurm.waiting import explain
 
@@ -48,19 +48,6 @@ class Tender:
                 self._alive.setdefault(run.id, True)
             self._seen_at_s[run.id] = time.monotonic()
         return self._alive[run.id]
-
-    def look_after_all(self) -> int:
-        """Look after every run that waits; how many do. Raises EngineError where Slurm does not answer."""
-        waiting = [job for job in slurm.jobs(self._slurm) if job.waits and runs.is_id(job.name)]
-        for job in waiting:
-            try:
-                self._tend_waiting(runs.load(self._store, job.name), job)
-            except (
-                RunNotFound,
-                StoreError,
-            ) as error:  # Another store's run, or a store that is away for now.
-                logger.warning("%s: %s", job.name, error)
-        return len(waiting)
 
     def waits(self, run_id: str) -> str | None:
         """For what the run's job waits, None when it does not wait. Raises EngineError."""
