@@ -1,0 +1,66 @@
+"""Daemons of a fleet that are killed with -9 under a run: Slurm's, Docker's, and Pushtrain's own processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engines.project import wait_for
+from tests.slurm.project import FLEET_WITHIN_S, FleetProject, kept
+from tests.slurm.training import begin, complete, let_go
+
+pytestmark = [pytest.mark.fleet, pytest.mark.slow, pytest.mark.timeout(200)]
+
+
+def test_slurms_own_daemons_that_are_killed_harm_no_run(fleet: FleetProject) -> None:
+    follower = begin(fleet)
+    for host in fleet.hosts:
+        for daemon in ("munged", "slurmd", "slurmctld"):
+            host.kill(daemon)
+    fleet.let_go("ping", node=1)
+    fleet.until_prints("still here", rank=1)
+    for host in fleet.hosts:
+        host.start("munged")
+    fleet.host("h0").start("slurmctld")
+    for host in fleet.hosts:
+        host.start("slurmd")
+    assert fleet.lab is not None
+    fleet.lab.ready()
+    let_go(fleet)
+    complete(fleet, follower, "succeeded")
+
+
+def test_a_supervisor_that_is_killed_is_replaced(fleet: FleetProject) -> None:
+    follower = begin(fleet)
+    assert fleet.batch_host().kill("runner.supervise") == 1
+    complete(fleet, follower, "lost", "succeeded")
+
+
+def test_a_host_process_that_is_killed_with_its_guardian_is_replaced(fleet: FleetProject) -> None:
+    follower = begin(fleet)
+    host = next(host for host in map(fleet.node_of, range(2)) if host is not fleet.batch_host())
+    host.kill("runner.host.leash")
+    host.kill("runner.host")
+    complete(fleet, follower, "lost", "succeeded")
+
+
+def test_a_docker_that_is_killed_and_comes_back_costs_an_attempt(fleet: FleetProject) -> None:
+    follower = begin(fleet)
+    host = fleet.node_of(1)
+    host.kill("dockerd")
+    host.start("dockerd")
+    complete(fleet, follower, "lost", "succeeded")
+
+
+@pytest.mark.parametrize("stage", ["collecting", "publishing"])
+def test_a_supervisor_that_is_killed_at_the_end_of_a_run_is_replaced(fleet: FleetProject, stage: str) -> None:
+    fleet.write("print('I live', flush=True); hold(); open('outputs/a.txt', 'w').write('a')")
+    follower = fleet.start("run")
+    fleet.until_prints("I live")
+    with fleet.held_stage(stage):
+        fleet.let_go()
+        fleet.until(stage)
+        fleet.batch_host().kill("runner.supervise")
+        wait_for(lambda: fleet.batch_host().pids("runner.supervise"), what="another one", told=fleet.told)
+    assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, fleet.told()
+    assert kept(fleet.run) == ["succeeded"]
+    assert fleet.outputs() == {"outputs/a.txt": b"a"}
