@@ -118,6 +118,30 @@ def test_only_what_is_near_may_do_without_tls(host: str, near: bool) -> None:
     assert is_near(Address(registry=host, name="x", wanted="1")) is near
 
 
+def test_one_on_the_internet_is_not_asked_without_tls(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{registry.address}")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(EnvironmentFailed, match="does not answer"):
+        digest("8.8.8.8:5000/team/train:1")
+    assert [method for method, _, _ in registry.asked] == ["CONNECT"]
+
+
+def test_a_place_that_a_registry_sends_to_does_not_get_its_password(
+    registry: Registry, configuration: Path
+) -> None:
+    logged_in(configuration, registry)
+    with serving(Registry(wants="basic")) as other:
+        registry.status, registry.location = 307, f"http://{other.address}"
+        with pytest.raises(EnvironmentFailed, match="does not show"):
+            digest(f"{registry.address}/team/train:1")
+        assert [kind for _, _, kind in other.asked] == [""]
+        other.wants = "nothing"
+        assert digest(f"{registry.address}/team/train:1") == DIGEST
+
+
 def test_a_proxy_is_not_asked_for_this_machine(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -26,6 +26,7 @@ class Registry:
     images: Mapping[str, str] = field(default_factory=lambda: {"team/train:1": DIGEST})
     realm: str = ""
     status: int | None = None
+    location: str = ""
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     address: str = ""
 
@@ -86,13 +87,18 @@ class _Handler(BaseHTTPRequestHandler):
         authorization = self._noted()
         name = urlsplit(self.path).path.removeprefix("/v2/").replace("/manifests/", ":")
         if self.registry.status is not None:
-            self._answer(self.registry.status)
+            self._answer(self.registry.status, {"Location": self.registry.location + self.path})
         elif not self.registry.allowed(authorization):
             self._answer(401, {"WWW-Authenticate": self.registry.challenge()})
         elif name in self.registry.images:
             self._answer(200, {"Docker-Content-Digest": self.registry.images[name]})
         else:
             self._answer(404)
+
+    def do_CONNECT(self) -> None:
+        """As a proxy to a place that does not speak TLS."""
+        self._noted()
+        self._answer(200)
 
     def do_GET(self) -> None:
         self._token({})
