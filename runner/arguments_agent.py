@@ -71,6 +71,12 @@ def _start(made: argparse.ArgumentParser) -> None:
     made.add_argument("--no-gpus", action="store_true", help="leave the GPUs of this host out of the fleet")
     made.add_argument("--cpus", type=int, metavar="N", help="how many CPUs it gives (default: all)")
     made.add_argument("--memory", metavar="SIZE", help="how much memory, such as 64GiB (default: 95 %%)")
+    made.add_argument(
+        "--cache-quota",
+        metavar="SIZE",
+        default="50%",
+        help="what images, sources and data may take of the disk",
+    )
     head = made.add_argument_group("with --head")
     head.add_argument("--no-work", action="store_true", help="the head itself runs nothing")
     head.add_argument("--cluster", default="pushtrain", metavar="NAME", help="the fleet's name")

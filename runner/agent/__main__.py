@@ -14,7 +14,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import daemons, deadman, elastic, layout, membership, power, processes, queued
+from runner.agent import (
+    daemons,
+    deadman,
+    elastic,
+    layout,
+    membership,
+    opening,
+    power,
+    processes,
+    queued,
+    strangers,
+)
 from runner.agent.keeper import Keeper
 from runner.agent.settings import State
 from runner.agent.token import metrics_token
@@ -43,16 +54,19 @@ def run(state: State) -> None:
         if not ours:
             raise EngineError("an agent runs on this machine already", tip="pushtrain agent status")
         (folder / "agent.pid").write_text(f"{os.getpid()}\n")
-        asked = _Asked()
-        about = layout.about()
+        asked, about = _Asked(), layout.about()
+        # Set at first, since an agent that was killed may have left the partitions closed.
+        head_began = threading.Event()
+        head_began.set()
         keeper = Keeper(
             daemons.wanted(about, run=folder),
             noted=folder / "daemons.json",
             logs=state.logs,
             configured_by=(folder / "slurm.conf", folder / "gres.conf"),
+            started=lambda name: head_began.set() if name == "slurmctld" else None,
         )
         try:
-            keeper.begin(before={"slurmd": lambda: membership.clear(about)})
+            keeper.begin(before={"slurmd": lambda: _ready(about)})
         except PushtrainError:
             keeper.end()
             raise
@@ -60,9 +74,12 @@ def run(state: State) -> None:
         if about.works:
             threading.Thread(target=_stay, args=(about, keeper, asked), daemon=True).start()
         if about.works and about.store is not None:
-            threading.Thread(target=_keep_caches, args=(about.store, asked), daemon=True).start()
+            threading.Thread(
+                target=_keep_caches, args=(about.store, state.load().cache_quota, asked), daemon=True
+            ).start()
         if about.role == "head":
             threading.Thread(target=_queue, args=(about, asked), daemon=True).start()
+            threading.Thread(target=_open, args=(head_began, asked), daemon=True).start()
         if about.role == "head" and elastic.kept(state.folder) is not None:
             threading.Thread(target=_tend, args=(asked,), daemon=True).start()
         while not asked.number:
@@ -84,6 +101,17 @@ class _Asked:
 
     def _take(self, number: int, _frame: object) -> None:
         self.number = number
+
+
+def _ready(about: About) -> None:
+    """Before this host offers its GPUs: what is left here of jobs that ended while it was away is ended."""
+    membership.clear(about)
+    strangers.keep_out(about.name, strangers.clear(about.name, slurm=membership.cluster(), evict=False))
+
+
+def _open(began: threading.Event, asked: _Asked) -> None:
+    """See after the partitions."""
+    opening.stay(membership.cluster(), began, ended=lambda: bool(asked.number))
 
 
 def _serve(about: About, state: State) -> None:
@@ -121,11 +149,22 @@ def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
             keeper.restart("slurmd")
 
 
-def _keep_caches(store: str, asked: _Asked) -> None:
+def _keep_caches(store: str, quota: str, asked: _Asked) -> None:
     """See that what this host keeps of images, sources and data stays below its quota."""
     while not asked.number:
         time.sleep(CACHES_EVERY_S)
-        argv = ("nice", "-n", "19", sys.executable, "-m", "runner.agent.caches", "--store", store)
+        argv = (
+            "nice",
+            "-n",
+            "19",
+            sys.executable,
+            "-m",
+            "runner.agent.caches",
+            "--store",
+            store,
+            "--quota",
+            quota,
+        )
         if subprocess.run(argv, check=False).returncode:
             logger.warning("the caches of this host were not looked at; what is wrong stands above")
 

@@ -43,6 +43,7 @@ class Wish:
     works: bool = True
     cpus: int | None = None
     memory_bytes: int | None = None
+    cache_quota: str = "50%"
     home: str
 
 
@@ -125,6 +126,7 @@ def _settings(wish: Wish, address: str) -> Settings:
         gpus=wish.gpus,
         cpus=wish.cpus,
         memory_bytes=wish.memory_bytes,
+        cache_quota=wish.cache_quota,
     )
 
 

@@ -19,7 +19,7 @@ Role = Literal["head", "member", "client"]
 class Settings:
     """A host of a fleet. `works` says whether it takes jobs; `labels` by name; `home` is its PUSHTRAIN_HOME.
 
-    `cpus` and `memory_bytes` are what it offers, None for all there is.
+    `cpus` and `memory_bytes` are what it offers, None for all there is. `cache_quota` is as it was typed.
     """
 
     role: Role
@@ -31,6 +31,7 @@ class Settings:
     gpus: bool = True
     cpus: int | None = None
     memory_bytes: int | None = None
+    cache_quota: str = "50%"
     serves_registry: bool = False
 
 

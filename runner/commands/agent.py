@@ -85,6 +85,7 @@ def _wish(asked: argparse.Namespace) -> dict[str, Any]:
         "works": not asked.no_work,
         "cpus": asked.cpus,
         "memory_bytes": _size(asked.memory) if asked.memory else None,
+        "cache_quota": _quota(asked.cache_quota),
         "home": str(home()),
     }
 
@@ -96,6 +97,13 @@ def _label(text: str) -> tuple[str, str]:
             f"--label {text}: expected NAME=VALUE", tip="pushtrain agent start … --label pool=lab"
         )
     return name, value
+
+
+def _quota(text: str) -> str:
+    from runner.agent.caches import quota_bytes
+
+    quota_bytes(text, 1)  # Raises where it is none.
+    return text
 
 
 def _size(text: str) -> int:
