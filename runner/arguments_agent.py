@@ -38,6 +38,7 @@ def _each(
 
 
 def _power(made: argparse.ArgumentParser) -> None:
+    made.set_defaults(target="power:retry")  # Never alone: one of the verbs is required.
     below = made.add_subparsers(metavar="{resume,suspend,retry,deadman}", required=True)
     for name, summary in (
         ("resume", "on the head: start the machines of hosts"),
