@@ -96,10 +96,10 @@ def _start_agents(lab: Lab, folder: Path) -> None:
 def _processes(host: Host) -> Iterator[Path]:
     """Those of its PID namespace."""
     assert host.process is not None
-    space = os.readlink(f"/proc/{host.process.pid}/ns/pid")
+    space = Path(f"/proc/{host.process.pid}/ns/pid").readlink()
     for each in Path("/proc").glob("[0-9]*"):
         try:
-            if os.readlink(each / "ns" / "pid") == space:
+            if (each / "ns" / "pid").readlink() == space:
                 yield each
         except OSError:  # It has ended.
             continue

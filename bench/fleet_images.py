@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench import by_hand, images
@@ -24,7 +25,7 @@ def bench_images(lab: Lab, project: FleetProject, *, pairs: int, epochs: int) ->
     _keep_wheels(lab, project)
     os.environ["DOCKER_HOST"] = lab.head.engine.host
     _train(project, epochs=1)
-    ssh = by_hand.ssh_image(_environment(project), project.folder.parent / "ssh")
+    ssh = by_hand.ssh_image(project.run.environment, project.folder.parent / "ssh")
     shared = f"{lab.registry.address}/bench-ssh:1"
     lab.head.docker("tag", ssh, shared)
     lab.head.docker("push", "--quiet", shared)
@@ -57,10 +58,6 @@ def _train(project: FleetProject, *, epochs: int) -> None:
         raise SystemExit(f"{done.output}\n{project.told()}")
 
 
-def _environment(project: FleetProject) -> str:
-    return project.run.environment
-
-
 def _keep_wheels(lab: Lab, project: FleetProject) -> None:
     """Horovod's wheel is kept by its content beside the environments of tests: it takes minutes to make."""
     envs = cache_folder() / "envs"
@@ -80,7 +77,7 @@ def _containers(lab: Lab, image: str, work: Path) -> Iterator[None]:
             options = ("--network", "host", "--shm-size", "1g", "-v", f"{work}:/workspace:ro")
             host.docker("run", "-d", "--name", NAME, *options, image, "/usr/sbin/sshd", "-D", "-p", str(PORT))
         for host in lab.hosts:
-            until(lambda address=host.address: _answers(address), f"sshd on {host.name}")
+            until(partial(_answers, host.address), f"sshd on {host.name}")
         yield
 
 
