@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.agent.inventory import program
+from runner.agent.layout import SLURMCTLD_CONF
 from runner.errors import EngineError
 
 if TYPE_CHECKING:
@@ -17,13 +19,15 @@ if TYPE_CHECKING:
 class Daemon:
     """A program that stays in the foreground. `ready` is the file that is there once others may use it.
 
-    `logs` says whether it writes a log itself; what it prints is then only for the case that it does not start.
+    `logs` says whether it writes a log itself; what it prints is then only for the case that it does not start. With
+    another `conf` than it was started with, one that runs is of no use.
     """
 
     name: str
     argv: tuple[str, ...]
     ready: Path | None = None
     logs: bool = False
+    conf: Path | None = None
 
     def log(self, folder: Path) -> Path:
         """Where to look when it fails."""
@@ -43,7 +47,21 @@ def wanted(about: About, *, run: Path) -> tuple[Daemon, ...]:
         chosen.append(_registry(Path(about.state)))
     if about.works:
         chosen.append(_slurmd(run, about))
+    if about.role == "head" and (Path(about.state) / GITHUB_TOKEN_FILE).exists():
+        chosen.append(_publisher(run, Path(about.state)))
     return tuple(chosen)
+
+
+# Where it is there when the head's agent starts, the fleet says and publishes by itself what is due of its runs.
+GITHUB_TOKEN_FILE = Path("github-token")
+
+
+def _publisher(run: Path, state: Path) -> Daemon:
+    words = ("watch", "--publish-only", "--token-file", f"{state}/{GITHUB_TOKEN_FILE}")
+    return Daemon(
+        name="publisher",
+        argv=("env", f"PUSHTRAIN_HOME={run}/home", sys.executable, "-m", "runner.cli", *words),
+    )
 
 
 def _munged(run: Path, state: Path) -> Daemon:
@@ -59,7 +77,7 @@ def _munged(run: Path, state: Path) -> Daemon:
 
 
 def _slurmctld(run: Path) -> Daemon:
-    argv = (_program("slurmctld"), "-D", "-f", f"{run}/slurm.conf")
+    argv = (_program("slurmctld"), "-D", "-f", f"{run}/{SLURMCTLD_CONF}")
     return Daemon(name="slurmctld", argv=argv, ready=run / "slurmctld.pid", logs=True)
 
 
@@ -78,7 +96,7 @@ _AWAITED = 'if rm "$0" 2>/dev/null; then exec "$@" -b; fi; exec "$@"'
 
 def _registry(state: Path) -> Daemon:
     argv = (_program("docker-registry"), "serve", f"{state}/registry.yml")
-    return Daemon(name="docker-registry", argv=argv)
+    return Daemon(name="docker-registry", argv=argv, conf=state / "registry.yml")
 
 
 def _program(name: str) -> str:
@@ -90,8 +108,8 @@ def _program(name: str) -> str:
 _PACKAGES = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd"}
 
 
-def registry_conf(*, folder: Path, address: str, port: int) -> str:
-    """The configuration of the registry that the head serves, on the fleet's address alone."""
+def registry_conf(*, folder: Path, address: str, port: int, htpasswd: Path) -> str:
+    """The configuration of the registry that the head serves, on the fleet's address alone, for who has the password."""
     return f"""\
 # Written by `pushtrain agent start --head --serve-registry`.
 version: 0.1
@@ -99,5 +117,7 @@ log: {{level: warn, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: {folder}}}
   delete: {{enabled: true}}
+auth:
+  htpasswd: {{realm: pushtrain, path: {htpasswd}}}
 http: {{addr: "{address}:{port}"}}
 """

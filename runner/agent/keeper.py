@@ -45,15 +45,24 @@ class _Kept:
 
 
 class Keeper:
-    """The daemons of one host. Not safe to use from several threads, but for `restart`."""
+    """The daemons of one host; `started` is called with the name of each that was started.
+
+    Not safe to use from several threads, but for `restart`.
+    """
 
     def __init__(
-        self, daemons: tuple[Daemon, ...], *, noted: Path, logs: Path, configured_by: tuple[Path, ...] = ()
+        self,
+        daemons: tuple[Daemon, ...],
+        *,
+        noted: Path,
+        logs: Path,
+        configured_by: tuple[Path, ...] = (),
+        started: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._kept = {
             daemon.name: _Kept(daemon=daemon, stamp=_stamp(daemon, configured_by)) for daemon in daemons
         }
-        self._noted, self._logs = noted, logs
+        self._noted, self._logs, self._started = noted, logs, started
         self._poll = select.poll()
 
     def begin(self, *, before: dict[str, Callable[[], None]] | None = None) -> None:
@@ -142,6 +151,7 @@ class Keeper:
             self._watch(kept)
             if daemon.ready is not None:
                 processes.awaited(daemon.ready, kept.process, within_s=READY_WITHIN_S)
+            self._started(daemon.name)
         self._save()
 
     def _watch(self, kept: _Kept) -> None:
@@ -198,4 +208,6 @@ def _stamp(daemon: Daemon, configured_by: tuple[Path, ...]) -> str:
     if daemon.name.startswith("slurm"):
         for path in configured_by:
             told.update(path.read_bytes())
+    if daemon.conf is not None:
+        told.update(daemon.conf.read_bytes())
     return told.hexdigest()[:16]

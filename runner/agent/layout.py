@@ -32,6 +32,8 @@ _HOOKS = {
     "resume": "-m runner.cli agent power resume",
     "suspend": "-m runner.cli agent power suspend",
 }
+# As slurm.conf, but that nothing starts until the agent has opened the partitions; see opening.py.
+SLURMCTLD_CONF = "slurmctld.conf"
 # What is left to the system and to Docker; Slurm would take a host with less than it registered for broken.
 _MEMORY_SHARE = 0.95
 
@@ -107,8 +109,11 @@ def _gres(settings: Settings, inventory: Inventory, state: Path) -> str:
 
 
 def _texts(run: Path, token: Token, with_gpus: Inventory | None, gres: str) -> None:
-    slurm_conf = conf.slurm_conf(token.cluster, run=run, epilog=run / "epilog", health=run / "health")
-    _replace(run / "slurm.conf", slurm_conf)
+    for name, closed in (("slurm.conf", False), (SLURMCTLD_CONF, True)):
+        text = conf.slurm_conf(
+            token.cluster, run=run, epilog=run / "epilog", health=run / "health", closed=closed
+        )
+        _replace(run / name, text)
     _replace(run / "gres.conf", conf.gres_conf(gres))
     inventories.write_gpus(run / "gpus.json", gpus=with_gpus.gpus if with_gpus else ())
     for name, arguments in _HOOKS.items():

@@ -60,8 +60,18 @@ class Cluster:
     power: Power | None = None
 
 
-def slurm_conf(cluster: Cluster, *, run: Path, epilog: Path | None = None, health: Path | None = None) -> str:
-    """The slurm.conf of every host of the fleet; `run` is the folder of the agent that lasts until it goes down."""
+def slurm_conf(
+    cluster: Cluster,
+    *,
+    run: Path,
+    epilog: Path | None = None,
+    health: Path | None = None,
+    closed: bool = False,
+) -> str:
+    """The slurm.conf of every host of the fleet; `run` is the folder of the agent that lasts until it goes down.
+
+    With `closed` the partitions start nothing until somebody opens them: for slurmctld alone.
+    """
     settings = {
         **_names(cluster, run),
         **_hosts(),
@@ -71,7 +81,9 @@ def slurm_conf(cluster: Cluster, *, run: Path, epilog: Path | None = None, healt
     }
     lines = [f"{name}={value}" for name, value in settings.items()]
     further = (*_elastic(cluster.power), *cluster.power.lines) if cluster.power else ()
-    return "\n".join([_HEADING, *lines, *further, f"NodeSet={FEATURE} Feature={FEATURE}", *_partitions(), ""])
+    return "\n".join(
+        [_HEADING, *lines, *further, f"NodeSet={FEATURE} Feature={FEATURE}", *_partitions(closed), ""]
+    )
 
 
 _HEADING = "# Written by `pushtrain agent start`; what is changed here is lost at its next start."
@@ -167,11 +179,18 @@ def _elastic(power: Power) -> Iterable[str]:
     )
 
 
-def _partitions() -> Iterable[str]:
+def partition(priority: int) -> str:
+    """The partition of runs of that ten of priorities."""
+    return f"p{priority}"
+
+
+def _partitions(closed: bool) -> Iterable[str]:
+    state = "DOWN" if closed else "UP"
     for priority in PRIORITIES:
         default = " Default=YES" if priority == DEFAULT_PRIORITY else ""
         yield (
-            f"PartitionName=p{priority} Nodes={FEATURE} PriorityTier={priority}{default} MaxTime=UNLIMITED State=UP"
+            f"PartitionName={partition(priority)} Nodes={FEATURE} PriorityTier={priority}{default} "
+            f"MaxTime=UNLIMITED State={state}"
         )
 
 
