@@ -62,6 +62,8 @@ class Host:
             "FAKE_GPU_STATE": str(GPU_STATE),
             "FAKE_GPU_MINORS": str(slurm.FIRST_TTY),
             "PUSHTRAIN_GPU_DEVICES": "/dev/tty",
+            # What Slurm starts for an agent clears its environment, but for what the agent itself needs and these.
+            "PUSHTRAIN_PASS": "FAKE_GPUS FAKE_GPU_HOST FAKE_GPU_STATE FAKE_GPU_MINORS",
         }
         if self.plan.slurm == "plain":
             told["SLURM_CONF"] = str(slurm.CONF)
