@@ -297,18 +297,15 @@ class Gang:
             self._error = kind(event["message"], tip=event["tip"])
         self._halt()
 
-    def _on_lost(self, node: int, _: Event) -> None:
+    def _on_lost(self, node: int, event: Event) -> None:
         if self._channels[node].alive:
             return  # That was the host of an attempt before.
         self._lost.add(node)
         if self._can_do_without(node):
             self._warnings.append(f"node {node} was lost; its ranks are missing from then on")
             return
-        self._fail(
-            Outcome(
-                kind="lost", code=errors.EngineError.exit_code, cause=f"the host process of node {node} died"
-            )
-        )
+        why = event.get("why") or f"the host process of node {node} died"
+        self._fail(Outcome(kind="lost", code=errors.EngineError.exit_code, cause=why))
 
     def _can_do_without(self, node: int) -> bool:
         """An elastic gang meets at its first node."""

@@ -223,6 +223,7 @@ class Cluster:
             log=scratch / "host.log",
             environ=os.environ,
             silence_s=LEASE_S,
+            host=here.name,
         )
 
     def adopt(self, node_rank: int, inbox: queue.Queue[tuple[int, Event]], *, scratch: Path) -> None:

@@ -78,17 +78,17 @@ class Channel:
                 self._child.wait()
         self._thread.join(timeout_s)
 
-    def watch(self, *, silence_s: float) -> None:
+    def watch(self, *, silence_s: float, host: str) -> None:
         """Say every two seconds that the supervisor lives, and take a host that says nothing for so long for lost."""
-        threading.Thread(target=self._watch, args=(silence_s,), daemon=True).start()
+        threading.Thread(target=self._watch, args=(silence_s, host), daemon=True).start()
 
-    def _watch(self, silence_s: float) -> None:
+    def _watch(self, silence_s: float, host: str) -> None:
         while not self._ended.wait(PULSE_S):
             self._outbox.put_if_swift({"op": "beat"})
             limit_s = silence_s if self._was_heard else max(silence_s, FIRST_HEARD_WITHIN_S)
             if time.monotonic() - self._heard_s > limit_s:
                 # Told here: whoever holds its end of the pipe, nothing that it says counts any more.
-                self._lose()
+                self._lose(f"nothing was heard from {host} for {limit_s:g} s")
                 self.kill()
 
     def _read(self, reader: IO[str]) -> None:
@@ -103,12 +103,12 @@ class Channel:
             if self.alive and event["event"] != "alive":
                 self._inbox.put((self.node_rank, event))
 
-    def _lose(self) -> None:
+    def _lose(self, why: str = "") -> None:
         with self._turn:
             if not self.alive:
                 return
             self._ended.set()  # Before it is told: whoever hears it may ask.
-            self._inbox.put((self.node_rank, {"event": "lost"}))
+            self._inbox.put((self.node_rank, {"event": "lost", "why": why}))
 
 
 def start(
@@ -144,15 +144,16 @@ def over(
     log: Path,
     environ: Mapping[str, str],
     silence_s: float = 20.0,
+    host: str = "the host",
 ) -> Channel:
-    """Start a host process on another machine by `argv`, whose standard input and output lead there.
+    """Start a host process on another machine, `host`, by `argv`, whose standard input and output lead there.
 
     `argv` ends in `python -m runner.host RUN/node-K LEASE_S IMPORTS remote`, its errors go to `log`. Both ends say
     every two seconds that they live. A host that says nothing for `silence_s` is lost; a command that does not get
     there within a minute, too. Nobody can take such a host over: it ends what it runs when its supervisor is gone.
     """
     channel = _opened(node_rank, inbox, argv=argv, log=log, environ=environ)
-    channel.watch(silence_s=silence_s)
+    channel.watch(silence_s=silence_s, host=host)
     return channel
 
 
