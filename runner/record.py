@@ -43,9 +43,18 @@ class Record:
         return runs.load(self.store, self.id)
 
     def take(self, owner: Supervisor) -> Run:
-        """From now on the run is this supervisor's, and what another one writes is refused. Safe to repeat."""
+        """From now on the run is this supervisor's, and what another one writes is refused. Safe to repeat.
+
+        Raises Displaced where a later start of the same job has the run: this one was cut off and is the last to know.
+        """
+
+        def taken(run: Run) -> Run:
+            if run.supervisor is not None and _is_earlier(owner.job, run.supervisor.job):
+                raise Displaced(f"a later start of its job has {self.id}", tip=f"pushtrain show {self.id}")
+            return msgspec.structs.replace(run, supervisor=owner)
+
         self._owner = None
-        run = self.change(supervisor=owner)
+        run = runs.update(self.store, self.id, taken)
         self._owner = owner
         return run
 
@@ -170,3 +179,9 @@ class Record:
         tip = f"{error.tip or 'mend that'}; then: pushtrain resume {self.id}"
         with contextlib.suppress(StoreError):
             self.change(reason=str(error), tip=tip)
+
+
+def _is_earlier(start: str, other: str) -> bool:
+    """Whether `JOB.NUMBER` is an earlier start of the same job."""
+    (job, _, number), (other_job, _, other_number) = start.rpartition("."), other.rpartition(".")
+    return bool(job) and job == other_job and int(number) < int(other_number)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -59,6 +60,7 @@ class Allocation:
         argv = step(
             ("-m", "runner.slurm.roll", *self._peers(), *chosen),
             ("--nodes", str(self.hosts), "--ntasks", str(self.hosts), "--kill-on-bad-exit=0"),
+            conf=self._conf(),
         )
         try:
             done = subprocess.run(
@@ -82,7 +84,31 @@ class Allocation:
 
     def line(self, host: str, program: Sequence[str]) -> tuple[str, ...]:
         """The command that starts `python PROGRAM` on a host, its input and output being that program's."""
-        return step(program, ("--nodes", "1", "--ntasks", "1", "--nodelist", host))
+        return step(program, ("--nodes", "1", "--ntasks", "1", "--nodelist", host), conf=self._conf())
+
+    def _conf(self) -> Path | None:
+        """A slurm.conf that names the hosts of this job, where they have registered themselves.
+
+        When slurmctld has been started again, srun finds those of an earlier job no more ("Can't find an address",
+        seen with 22.05): such a job could start nothing on them until it ends.
+        """
+        if self.slurm.conf is None:
+            return None
+        made = Path(os.environ["PUSHTRAIN_HOME"]) / "scratch" / self.name / f"slurm-{self.label}.conf"
+        if not made.exists():
+            own = set(self._names())
+            rows = [
+                f"NodeName={node.name} NodeAddr={node.address}\n"
+                for node in nodes(self.slurm)
+                if node.name in own and any(state.startswith("DYNAMIC") for state in node.states)
+            ]
+            if not rows:
+                return None
+            made.parent.mkdir(parents=True, exist_ok=True)
+            part = made.with_suffix(".part")
+            part.write_text("".join([self.slurm.conf.read_text(), "\n", *rows]))
+            part.replace(made)
+        return made
 
     def displaced(self) -> bool:
         """Whether Slurm is taking the hosts away to start the job again: preempted, requeued, or a host was lost.
@@ -103,8 +129,11 @@ class Allocation:
         """Give the hosts back and wait in the queue again. Slurm ends this process then. Raises EngineError."""
         self.slurm.run("scontrol", "requeue", self.job)
 
+    def _names(self) -> list[str]:
+        return self.slurm.run("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
+
     def _peers(self) -> list[str]:
-        names = self.slurm.run("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
+        names = self._names()
         known = {node.name: node.address for node in nodes(self.slurm)}
         return [word for name in names for word in ("--peer", f"{name}={known.get(name, name)}")]
 
@@ -123,8 +152,9 @@ def mine(slurm: Slurm) -> Allocation | None:
     )
 
 
-def step(program: Sequence[str], where: Sequence[str]) -> tuple[str, ...]:
-    """An srun beside whatever else the job runs, without waiting for it."""
+def step(program: Sequence[str], where: Sequence[str], *, conf: Path | None = None) -> tuple[str, ...]:
+    """An srun beside whatever else the job runs, without waiting for it; it reads `conf`, None for Slurm's own."""
     home = os.environ.get("PUSHTRAIN_HOST_HOME", "")
     found = ("/bin/sh", "-c", on_host(), "on-host", sys.executable, home, str(run_folder()))
-    return ("srun", "--overlap", "--quiet", "--unbuffered", "--chdir=/", *where, *found, *program)
+    reading = ("env", f"SLURM_CONF={conf}") if conf is not None else ()
+    return (*reading, "srun", "--overlap", "--quiet", "--unbuffered", "--chdir=/", *where, *found, *program)
