@@ -45,6 +45,8 @@ REGISTERS_WITHIN_S = 20.0
 ROTATE_EVERY_S = 600.0
 CACHES_EVERY_S = 900.0
 LOCK = "agent.lock"
+# Names the agent that has begun all of its daemons, or has taken them over.
+BEGUN = "agent.begun"
 
 
 def run(state: State) -> None:
@@ -70,6 +72,7 @@ def run(state: State) -> None:
         except PushtrainError:
             keeper.end()
             raise
+        (folder / BEGUN).write_text(f"{os.getpid()}\n")
         _serve(about, state)
         if about.works:
             threading.Thread(target=_stay, args=(about, keeper, asked), daemon=True).start()

@@ -196,13 +196,21 @@ def wait(about: About, state: State, agent: subprocess.Popen[bytes]) -> None:
         _look_for_failures(about, state)
         if time.monotonic() > deadline_s - REGISTERED_WITHIN_S + DENIED_AFTER_S and _is_denied():
             break
-        if _is_there(about):
+        if _has_begun(agent.pid) and _is_there(about):
             return
         time.sleep(_LOOK_EVERY_S)
     raise _not_there(about, state)
 
 
 _LOOK = "pushtrain agent status"
+
+
+def _has_begun(pid: int) -> bool:
+    """Whether that agent is beyond its start: what is noted of daemons may be an earlier one's until then."""
+    try:
+        return (run_folder() / "agent.begun").read_text() == f"{pid}\n"
+    except FileNotFoundError:
+        return False
 
 
 def _is_there(about: About) -> bool:
