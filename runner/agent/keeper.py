@@ -69,13 +69,15 @@ class Keeper:
         """Take over what runs as it is wanted, start the rest in order; `before` is called ahead of a start by name."""
         earlier = processes.load(self._noted)
         self._end_unwanted(earlier)
-        for kept in self._kept.values():
-            note = earlier.get(kept.daemon.name)
-            if note and note.process and note.process.alive:
+        # All that runs before anything is started: what is noted then is whole, should the agent be killed meanwhile.
+        for name, kept in self._kept.items():
+            if (note := earlier.get(name)) and note.process and note.process.alive:
                 self._take_over(kept, note)
-            else:
-                (before or {}).get(kept.daemon.name, lambda: None)()
+        for name, kept in self._kept.items():
+            if kept.process is None:
+                (before or {}).get(name, lambda: None)()
                 self._start(kept)
+        self._save()
 
     def _end_unwanted(self, earlier: dict[str, Noted]) -> None:
         for name, note in reversed(earlier.items()):
