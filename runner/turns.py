@@ -48,10 +48,23 @@ def replaces(newer: Ticket, older: Ticket) -> bool:
 
 
 class Turn:
-    """The place of one run in its group. `home` is this machine's, to see whether supervisors on it live."""
+    """The place of one run in its group. `home` is this machine's, to see whether supervisors on it live.
 
-    def __init__(self, store: Store, ticket: Ticket, *, group: str, home: Path) -> None:
+    `lives` says it of a run whose supervisor a batch system starts again wherever it likes, such as one that was
+    preempted; by default such a run is taken to live.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ticket: Ticket,
+        *,
+        group: str,
+        home: Path,
+        lives: Callable[[Run], bool] = lambda _: True,
+    ) -> None:
         self._store, self._mine, self._group, self._home = store, ticket, group, home
+        self._lives = lives
         self._number: int | None = None
         self._gone_since_s: dict[str, float] = {}
 
@@ -85,7 +98,7 @@ class Turn:
         names = [run.id for run in ahead[:_SHOWN]]
         more = f" and {len(ahead) - _SHOWN} more" if len(ahead) > _SHOWN else ""
         text = f"{_nth(len(ahead) + 1)} in group {_as_written(self._group)}, behind {', '.join(names)}{more}"
-        gone = next((run for run in ahead if is_unattended(run, self._home)), None)
+        gone = next((run for run in ahead if self._is_unattended(run)), None)
         if gone is None:
             return text
         return f"{text}; {gone.id} has no supervisor: pushtrain resume {gone.id}"
@@ -96,7 +109,7 @@ class Turn:
         One that is resumed later joins the group anew, at its end. Nobody can become its supervisor meanwhile.
         """
         now_s = time.monotonic()
-        gone = [run for run in ahead if is_unattended(run, self._home)]
+        gone = [run for run in ahead if self._is_unattended(run)]
         self._gone_since_s = {run.id: self._gone_since_s.get(run.id, now_s) for run in gone}
         for run in gone:
             if now_s - self._gone_since_s[run.id] < after_s:
@@ -106,6 +119,15 @@ class Turn:
                     logger.warning("%s has no supervisor: its place in the group is taken", run.id)
                     end(run)
                     self._drop(run.id)
+
+    def _is_unattended(self, run: Run) -> bool:
+        """Whether the run's supervisor was one of this machine and is gone. One on another machine is taken to live."""
+        if run.supervisor is None:
+            return False
+        if run.supervisor.job:  # Put back into the queue it has no process, and waits all the same.
+            return not self._lives(run)
+        on_this = run.supervisor.host == socket.gethostname()
+        return on_this and not is_held(_supervisor_lock(run, self._home))
 
     def _take(self, number: int) -> int | None:
         try:
@@ -145,13 +167,6 @@ class Turn:
 
     def _key(self, number: int) -> str:
         return f"{_folder(self._group)}/{number:08d}"
-
-
-def is_unattended(run: Run, home: Path) -> bool:
-    """Whether the run's supervisor was one of this machine and is gone. One on another machine is taken to live."""
-    if run.supervisor is None or run.supervisor.host != socket.gethostname():
-        return False
-    return not is_held(_supervisor_lock(run, home))
 
 
 def _supervisor_lock(run: Run, home: Path) -> Path:

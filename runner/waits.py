@@ -49,7 +49,7 @@ class Waiting:
             isolated=self._plan.isolated,
             branch=self._plan.asked.branch,
         )
-        turn = Turn(self._record.store, ticket, group=group, home=self._home)
+        turn = Turn(self._record.store, ticket, group=group, home=self._home, lives=self._lives)
         if newer := turn.enter():
             raise Cancelled(f"superseded by {newer}")
         return turn
@@ -60,6 +60,10 @@ class Waiting:
         while turn is not None and (ahead := turn.ahead()):
             self._wait(turn.reason(ahead), until="its turn did not come")
             turn.pass_over(ahead, after_s=lease_s * PASSED_OVER_AFTER_LEASES, end=self._end_other)
+
+    def _lives(self, run: Run) -> bool:
+        """Whether a run of a batch system has a job; one of another engine is taken to live."""
+        return run.engine != self._engine.name or self._engine.lives(run)
 
     def _end_other(self, run: Run) -> None:
         """End what a run that nobody supervises left on this machine: it must not train beside this one."""

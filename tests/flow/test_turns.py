@@ -196,6 +196,22 @@ def test_a_run_of_another_machine_is_taken_to_live(store: Store, tmp_path: Path)
     assert mine.reason(mine.ahead()) == f"2nd in group main, behind {A}"
 
 
+@pytest.mark.parametrize("has_job", [True, False])
+def test_a_run_of_a_batch_system_is_passed_over_only_where_it_has_no_job(
+    store: Store, tmp_path: Path, has_job: bool
+) -> None:
+    turn(store, A, tmp_path).enter()
+    preempted = Supervisor(host=socket.gethostname(), pid=1, job="17.0")
+    runs.update(store, A, lambda run: replace(run, supervisor=preempted))
+    made.run(store, B)
+    mine = Turn(store, Ticket(run_id=B), group=GROUP, home=tmp_path, lives=lambda _: has_job)
+    mine.enter()
+    ended: list[str] = []
+    mine.pass_over(mine.ahead(), after_s=0, end=lambda run: ended.append(run.id))
+    assert ended == ([] if has_job else [A])
+    assert names(mine.ahead()) == ([A] if has_job else [])
+
+
 def test_a_run_whose_folder_is_gone_holds_up_nobody(store: Store, tmp_path: Path) -> None:
     turn(store, A, tmp_path).enter()
     store.delete(runs.key(A, "run.json"))
