@@ -57,7 +57,7 @@ HEAVY = {
 }
 LATE = (
     "boto3", "docker", "httpx", "rich", "tensorboard", "plotext", "pynvml", "github", "requests", "cachecontrol",
-    "sigstore", "securesystemslib", "cryptography", "prometheus_client",
+    "sigstore", "securesystemslib", "cryptography", "prometheus_client", "bcrypt",
 )  # fmt: skip
 # Modules that are themselves imported late, or by name, or by another of these.
 LATE_THEMSELVES = {

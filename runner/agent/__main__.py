@@ -19,6 +19,7 @@ from runner.agent import (
     deadman,
     elastic,
     layout,
+    login,
     membership,
     opening,
     power,
@@ -42,7 +43,7 @@ LOOK_EVERY_S = 30.0
 FIRST_LOOKS_EVERY_S = 2.0
 # For so long a slurmd may need to be known to the head after its start.
 REGISTERS_WITHIN_S = 20.0
-ROTATE_EVERY_S = 600.0
+LOGINS_EVERY_S = 10.0
 CACHES_EVERY_S = 900.0
 LOCK = "agent.lock"
 # Names the agent that has begun all of its daemons, or has taken them over.
@@ -86,8 +87,9 @@ def run(state: State) -> None:
         if about.role == "head" and elastic.kept(state.folder) is not None:
             threading.Thread(target=_tend, args=(asked,), daemon=True).start()
         while not asked.number:
-            keeper.wait(asked.wakeup, most_s=ROTATE_EVERY_S)
+            keeper.wait(asked.wakeup, most_s=LOGINS_EVERY_S)
             keeper.rotate()
+            _take_logins(about, state)
         _end(about, keeper, leaves=asked.number == signal.SIGUSR1)
 
 
@@ -104,6 +106,16 @@ class _Asked:
 
     def _take(self, number: int, _frame: object) -> None:
         self.number = number
+
+
+def _take_logins(about: About, state: State) -> None:
+    """See that a `docker login` on this machine counts for what is pulled here."""
+    if about.registry is None:
+        return
+    try:
+        login.refresh(run_folder(), registry=about.registry, key=state.key.read_bytes())
+    except OSError as error:
+        logger.warning("logins of Docker are not taken over: %s", error)
 
 
 def _ready(about: About) -> None:

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import addresses, daemons, elastic, inventory, layout, membership, needs, processes, token
+from runner.agent import (
+    addresses,
+    daemons,
+    elastic,
+    inventory,
+    layout,
+    login,
+    membership,
+    needs,
+    processes,
+    token,
+)
 from runner.agent.settings import Settings, State
 from runner.errors import EngineError, Refused, UsageError
 from runner.lock import is_held
@@ -81,6 +92,7 @@ def head(wish: HeadWish, state: State) -> About:
         registry=registry,
         slurm=found.slurm_version or "",
         pushtrain=found.pushtrain_version,
+        serves_registry=wish.serves_registry,
     )
     return _written(settings, made, found, state)
 
@@ -112,6 +124,7 @@ def again(state: State) -> About:
         power = elastic.conf_power(grows, run=run_folder()) if grows else None
         told = replace(told, cluster=replace(told.cluster, power=power))
         told = replace(told, slurm=found.slurm_version or "", pushtrain=found.pushtrain_version)
+        told = replace(told, serves_registry=settings.serves_registry)
     return _written(settings, told, found, state)
 
 
@@ -162,10 +175,18 @@ def _written(settings: Settings, told: Token, found: Inventory, state: State) ->
     token.write(state.token, told)
     about = layout.write(settings, told, found, state=state.folder)
     if settings.serves_registry:
+        login.write_htpasswd(state.htpasswd, told.key_bytes)
         text = daemons.registry_conf(
-            folder=state.folder / "registry", address=settings.address, port=told.cluster.ports.registry
+            folder=state.folder / "registry",
+            address=settings.address,
+            port=told.cluster.ports.registry,
+            htpasswd=state.htpasswd,
         )
         (state.folder / "registry.yml").write_text(text)
+    if told.serves_registry and told.registry is not None:
+        login.write(run_folder(), registry=told.registry, key=told.key_bytes)
+    else:
+        login.forget(run_folder())
     state.save(settings)
     return about
 

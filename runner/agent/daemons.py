@@ -109,7 +109,7 @@ _PACKAGES = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd"}
 
 
 def registry_conf(*, folder: Path, address: str, port: int, htpasswd: Path) -> str:
-    """The configuration of the registry that the head serves, on the fleet's address alone, for who has the password."""
+    """The configuration of the registry that the head serves: on the fleet's address, for who has its password."""
     return f"""\
 # Written by `pushtrain agent start --head --serve-registry`.
 version: 0.1

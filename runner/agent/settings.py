@@ -52,6 +52,11 @@ class State:
         return self.folder / "munge.key"
 
     @property
+    def htpasswd(self) -> Path:
+        """What the registry that the head serves checks its password by."""
+        return self.folder / "htpasswd"
+
+    @property
     def logs(self) -> Path:
         """Of all daemons, and of the agent."""
         return self.folder / "log"
@@ -92,5 +97,5 @@ class State:
 
     def forget(self) -> None:
         """After leaving: the next start has to be told again. Safe to repeat."""
-        for path in (self.folder / "settings.json", self.token, self.key):
+        for path in (self.folder / "settings.json", self.token, self.key, self.htpasswd):
             path.unlink(missing_ok=True)

@@ -25,7 +25,8 @@ MOST_BYTES = 64 * 1024
 class Token:
     """What the head gives to those who may join. `key` is munge's key in base64: never shown, logged or passed on.
 
-    `slurm` and `pushtrain` are the head's versions when the token was written.
+    `slurm` and `pushtrain` are the head's versions when the token was written; with `serves_registry` the registry is
+    the head's own, and asks for `registry_password`.
     """
 
     cluster: Cluster
@@ -34,6 +35,7 @@ class Token:
     registry: str | None
     slurm: str
     pushtrain: str
+    serves_registry: bool = False
 
     def __repr__(self) -> str:
         return f"Token(cluster={self.cluster.name!r}, head={self.cluster.head!r})"
@@ -109,3 +111,8 @@ def write_secret(path: Path, content: bytes) -> None:
 def metrics_token(key: bytes) -> str:
     """What a reader of `/metrics` shows; it opens nothing else."""
     return hmac.new(key, b"metrics", hashlib.sha256).hexdigest()
+
+
+def registry_password(key: bytes) -> str:
+    """What the registry on the head asks for: 64 hexadecimal digits. It opens nothing else."""
+    return hmac.new(key, b"registry", hashlib.sha256).hexdigest()

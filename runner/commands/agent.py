@@ -228,7 +228,8 @@ def resume(asked: argparse.Namespace) -> int:
 
 def leave(asked: argparse.Namespace) -> int:
     """Take this host out of its fleet, after the runs on it have ended, or --now."""
-    from runner.agent import layout, membership
+    from runner.agent import layout, login, membership
+    from runner.slurm.client import run_folder
 
     state, about = _state(asked), layout.about()
     if about.role == "head":
@@ -245,6 +246,7 @@ def leave(asked: argparse.Namespace) -> int:
     if not _end(signal.SIGUSR1):
         raise EngineError("no agent runs here", tip="pushtrain agent start, then pushtrain agent leave")
     state.forget()
+    login.forget(run_folder())
     print(
         f"{about.name} has left the fleet {about.cluster}; if there is a unit: systemctl disable pushtrain-agent"
     )

@@ -24,13 +24,25 @@ def workshop(asked: argparse.Namespace) -> Workshop:
     from runner.pipeline import Workshop
 
     named = getattr(asked, "store", None) or _named_store()
+    _enter_fleet()
     return Workshop(
         home=home(),
         store_uri=named or _own_store(),
         store_named=named is not None,
         engine_name=getattr(asked, "engine", None) or os.environ.get("PUSHTRAIN_ENGINE") or "local",
-        registry=os.environ.get("PUSHTRAIN_REGISTRY") or _of_the_fleet("registry"),
+        registry=os.environ.get("PUSHTRAIN_REGISTRY") or None,
     )
+
+
+def _enter_fleet() -> None:
+    """Have the fleet's registry and its password in the environment, from which supervisors have them as well."""
+    from runner.slurm.client import run_folder
+
+    if not os.environ.get("PUSHTRAIN_REGISTRY") and (registry := _of_the_fleet("registry")):
+        os.environ["PUSHTRAIN_REGISTRY"] = registry
+    login = run_folder() / "docker"
+    if not os.environ.get("DOCKER_CONFIG") and os.access(login / "config.json", os.R_OK):
+        os.environ["DOCKER_CONFIG"] = str(login)
 
 
 def shelf(asked: argparse.Namespace) -> Shelf:

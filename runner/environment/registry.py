@@ -60,11 +60,15 @@ class Address:
 
 @dataclass(frozen=True, kw_only=True)
 class _Login:
-    """What Docker's configuration has for a registry: name and password, or a token to get others by."""
+    """What Docker's configuration has for a registry: name and password, or a token to get others by.
+
+    `plain` says that the registry is the fleet's own, which may be shown them without TLS.
+    """
 
     user: str = ""
     password: str = ""
     identity: str = ""
+    plain: bool = False
 
 
 def digest(reference: str) -> str | None:
@@ -136,7 +140,8 @@ def _authorization(client: httpx.Client, answer: httpx.Response, where: Address,
         if scheme.lower() == "bearer":
             return _bearer(client, answer.url, _parameters(rest, where), where, login)
         if scheme.lower() == "basic" and login.user:
-            _require_secrecy(answer.url, where)
+            if not login.plain:
+                _require_secrecy(answer.url, where)
             return "Basic " + base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
     return None
 
@@ -194,6 +199,7 @@ def _require_secrecy(url: httpx.URL, where: Address) -> None:
 def _login(registry: str) -> _Login:
     """As Docker's own configuration has it, helpers that keep passwords included; nothing where there is none."""
     from docker import auth, errors
+    from docker.utils import config
 
     try:
         with warnings.catch_warnings(action="ignore"):  # of a helper that is not installed; it is told below
@@ -206,6 +212,8 @@ def _login(registry: str) -> _Login:
         user=known.get("username", ""),
         password=known.get("password", ""),
         identity=known.get("identitytoken", ""),
+        # Written by `pushtrain agent start`, see agent/login.py.
+        plain=registry in config.load_general_config().get("pushtrain", {}).get("plain", ()),
     )
 
 

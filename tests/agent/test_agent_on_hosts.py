@@ -200,12 +200,3 @@ def test_a_host_is_drained_resumed_and_leaves(fleet: Fleet) -> None:
     assert "cannot leave" in fleet.agent(fleet.head, "leave", fails=True)
     fleet.join(fleet.member)
     fleet.until_idle("h0", "h1")
-
-
-def test_the_head_serves_images_to_the_fleet(fleet: Fleet) -> None:
-    fleet.agent(fleet.head, "stop")
-    fleet.agent(fleet.head, "start", "--head", "--serve-registry")
-    asked = f"import urllib.request as r; print(r.urlopen('http://{fleet.head.address}:5000/v2/').status)"
-    fleet.until(lambda: "200" in fleet.member.run("python3", "-c", asked, check=False).stdout)
-    about = json.loads(fleet.head.path("/run/pushtrain/agent.json").read_text())
-    assert about["registry"] == f"{fleet.head.address}:5000"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runner.agent import daemons, layout, unit
 from runner.agent.settings import Settings, State
@@ -79,5 +80,9 @@ def test_the_unit_starts_the_agent_and_leaves_runs_alone_at_its_end() -> None:
 
 
 def test_the_registry_listens_to_the_fleet_alone() -> None:
-    text = daemons.registry_conf(folder=Path("/srv/registry"), address="10.0.0.1", port=5000)
-    assert '"10.0.0.1:5000"' in text
+    text = daemons.registry_conf(
+        folder=Path("/srv/registry"), address="10.0.0.1", port=5000, htpasswd=Path("/srv/htpasswd")
+    )
+    told = yaml.safe_load(text)
+    assert told["http"]["addr"] == "10.0.0.1:5000"
+    assert told["auth"] == {"htpasswd": {"realm": "pushtrain", "path": "/srv/htpasswd"}}

@@ -73,3 +73,9 @@ def test_a_token_never_shows_its_key() -> None:
 def test_metrics_have_a_token_of_their_own() -> None:
     assert token.metrics_token(KEY) != token.metrics_token(KEY[::-1])
     assert len(token.metrics_token(KEY)) == 64
+
+
+def test_the_registry_has_a_password_of_its_own() -> None:
+    assert token.registry_password(KEY) != token.registry_password(KEY[::-1])
+    assert token.registry_password(KEY) != token.metrics_token(KEY)
+    assert len(token.registry_password(KEY)) == 64

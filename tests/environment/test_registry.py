@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.agent.login import merged
 from runner.environment.registry import Address, address, digest, is_near
 from runner.errors import EnvironmentFailed
 from tests.fakes.registry import DIGEST, IDENTITY, PASSWORD, TOKEN, USER, Registry, Wants, serving
@@ -232,3 +233,15 @@ def test_no_password_is_told_to_anybody(
     assert PASSWORD not in caplog.text
     assert TOKEN not in caplog.text
     assert [kind for _, _, kind in registry.asked] == ["", "Basic", "Bearer"]
+
+
+def test_the_fleets_own_registry_is_shown_its_password_without_tls(configuration: Path) -> None:
+    """127.0.0.2 stands for the head."""
+    with serving(Registry(wants="basic"), host="127.0.0.2") as registry:
+        auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        told = merged({}, registry=registry.address, auth=auth)
+        (configuration / "config.json").write_text(json.dumps(told))
+        assert digest(f"{registry.address}/team/train:1") == DIGEST
+        registry.wants = "token"
+        with pytest.raises(EnvironmentFailed, match="has no TLS"):
+            digest(f"{registry.address}/team/train:1")
