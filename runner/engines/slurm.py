@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from runner import entry, place, plan, runs, slurm
 from runner.engines import tending
 from runner.engines.inherit import for_hosts
-from runner.errors import Displaced, EngineError, NoCapacity, RunNotFound
+from runner.errors import Displaced, EngineError, NoCapacity
 from runner.gpus import Gpu, matches
 from runner.host import channel
 from runner.slurm import allocation, quota, submission
@@ -105,7 +105,11 @@ class Cluster:
         asked = planned.asked
         return submission.Wish(
             run_id=run_id,
-            comment=" ".join(("pushtrain", planned.name, asked.repository or "-", asked.by)).strip(),
+            comment=" ".join(
+                filter(
+                    None, ("pushtrain", planned.name, asked.repository or "-", asked.by, self._mark(planned))
+                )
+            ),
             gang=planned.gang,
             gres_type=exact,
             features=tuple(feature(*each) for each in planned.gang.labels),
@@ -122,18 +126,13 @@ class Cluster:
 
     def _before(self, planned: Plan) -> tuple[str, ...]:
         """The jobs of the runs that this one waits for: it must not hold hosts while it does."""
-        if planned.group is None or planned.supersede:
+        if not planned.group or planned.supersede:
             return ()
-        store, found = open_store(self._uri), []
-        for job in slurm.jobs(self._slurm):
-            if runs.is_id(job.name):
-                try:
-                    other = runs.load(store, job.name)
-                except RunNotFound:
-                    continue
-                if other.group == planned.group:
-                    found.append(job.id)
-        return tuple(found)
+        return slurm.marked(self._slurm, self._mark(planned))
+
+    def _mark(self, planned: Plan) -> str:
+        """The word by which Slurm knows the group of a run, empty without one."""
+        return submission.mark(planned.group, store=open_store(self._uri).uri) if planned.group else ""
 
     def _partitions(self) -> Sequence[str]:
         return self._slurm.run("sinfo", "--noheader", "--all", "--format=%R").split()

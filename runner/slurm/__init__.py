@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from runner.slurm.client import Slurm, find
 from runner.slurm.nodes import Node, node, nodes
-from runner.slurm.queue import Job, jobs
+from runner.slurm.queue import Job, jobs, marked
 
-__all__ = ["Job", "Node", "Slurm", "find", "jobs", "node", "nodes"]
+__all__ = ["Job", "Node", "Slurm", "find", "jobs", "marked", "node", "nodes"]

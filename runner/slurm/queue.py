@@ -17,6 +17,7 @@ _FIELDS = (
     "SchedNodes", "tres-per-job",
 )  # fmt: skip
 _ROOM = 256
+_COMMENT_ROOM = 1024
 _STATES = {"PD": "PENDING", "R": "RUNNING", "CG": "COMPLETING", "CF": "CONFIGURING", "S": "SUSPENDED"}
 
 
@@ -65,6 +66,24 @@ def jobs(slurm: Slurm, *, name: str | None = None) -> tuple[Job, ...]:
     wide = ",".join(f"{field}:{_ROOM}" for field in _FIELDS)
     text = slurm.run("squeue", "--noheader", "--all", "--sort=S,-p,i", *chosen, "-O", wide)
     return read(text)
+
+
+def marked(slurm: Slurm, word: str) -> tuple[str, ...]:
+    """The ids of all jobs in the queue whose comment ends with that word. Raises EngineError.
+
+    Of very many jobs this costs a tenth of `jobs`.
+    """
+    wide = f"JobID:{_ROOM},Comment:{_COMMENT_ROOM}"
+    text = slurm.run("squeue", "--noheader", "--all", "-O", wide)
+    return read_marked(text, word)
+
+
+def read_marked(text: str, word: str) -> tuple[str, ...]:
+    """As `marked`, of what squeue printed. Pure."""
+    data, length = text.encode("utf-8", "surrogateescape"), _ROOM + _COMMENT_ROOM
+    records = (data[at : at + length] for at in range(0, len(data) - length + 1, length + 1))
+    end = f" {word}".encode()
+    return tuple(each[:_ROOM].decode().strip() for each in records if each.rstrip().endswith(end))
 
 
 def read(text: str) -> tuple[Job, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shlex
 import sys
@@ -72,6 +73,14 @@ def options(wish: Wish, *, names: Collection[str]) -> tuple[str, ...]:
         f"--export={','.join(sorted(names)) or 'NIL'}",
         "--parsable",
     )
+
+
+def mark(group: str, *, store: str) -> str:
+    """The last word of the comment of all jobs of a group of runs: Slurm then tells which they are, and no run is read.
+
+    Runs of other stores are other runs.
+    """
+    return "group:" + hashlib.sha256(f"{store} {group}".encode()).hexdigest()[:16]
 
 
 def script(run_id: str, *, store: str, home: str, folder: Path) -> str:

@@ -1,0 +1,63 @@
+"""Runs of a group in Slurm's queue: each waits for those before it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from runner.slurm import submission
+from runner.slurm.queue import read_marked
+from tests.slurm.project import FleetProject
+
+# Told a store, the id of a run and a group: puts the same run into the queue again, in that group.
+SUBMIT = """\
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from runner import engines, plan, runs
+from runner.store import open_store
+uri, like, group = sys.argv[1:]
+store = open_store(uri)
+made = replace(plan.from_json(store.read(runs.key(like, "plan.json"))), group=group)
+run_id = runs.new_id(now_s=time.time())
+store.write(runs.key(run_id, "plan.json"), plan.to_json(made).encode())
+engines.load("slurm", home=Path("/var/lib/pushtrain-home"), store=uri).submit(run_id)
+"""
+
+
+def record(job: str, comment: str) -> str:
+    return f"{job:256}{comment:1024}\n"
+
+
+def test_the_jobs_of_a_group_are_those_whose_comment_ends_with_its_mark() -> None:
+    mine, other = (submission.mark("acme/digits: job: main", store=f"s3://{name}/") for name in ("a", "b"))
+    queue = (
+        record("7", f"pushtrain job acme/digits ada {mine}")
+        + record("8", f"pushtrain job acme/digits ada {other}")
+        + record("9", f"pushtrain {mine} acme/digits")
+        + record("10", f"a line\n{mine}")
+        + record("11_[2-3]", "(null)")
+        + record("12", f"pushtrain job - {mine}")
+    )
+    assert read_marked(queue, mine) == ("7", "12")
+    assert read_marked("", mine) == ()
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(300)
+def test_a_run_waits_for_the_earlier_runs_of_its_group_and_for_no_other(fleet: FleetProject) -> None:
+    fleet.write("hold()", resources={"nodes": 3})
+    fleet.pushtrain("run", "--detach")
+    like = fleet.run.id
+    for group in ("one", "one", "two", "one"):
+        fleet.host("h0").run(sys.executable, "-c", SUBMIT, fleet.store_uri, like, group)
+    told = fleet.slurm("squeue", "--noheader", "--sort=i", "-O", "JobID:16,Dependency:128").splitlines()
+    jobs, waits = zip(*(line.split(maxsplit=1) for line in told), strict=True)
+    assert [each.strip() for each in (waits[0], waits[1], waits[3])] == ["(null)"] * 3
+    assert f"afterany:{jobs[1]}" in waits[2]
+    assert jobs[3] not in waits[4]
+    assert f"afterany:{jobs[1]}" in waits[4]
+    assert f"afterany:{jobs[2]}" in waits[4]
+    fleet.slurm("scancel", *jobs[1:])
+    fleet.pushtrain("cancel", like, "--kill")
