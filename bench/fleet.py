@@ -37,6 +37,7 @@ from tests.slurm.project import FleetProject
 
 HOME = "/var/lib/pushtrain-home"
 SPEAK = "import time; print('spoke', time.time(), flush=True)\n"
+EPOCHS = 60
 SPOKE = re.compile(r"spoke (\d+\.\d+)$", re.MULTILINE)
 
 
@@ -166,7 +167,7 @@ def _lost(lab: Lab, project: FleetProject) -> tuple[float, float]:
 def bench_horovod(lab: Lab, folder: Path, pairs: int) -> None:
     with fleet(lab, folder / "images", lab.base_image()) as project:
         project.environment = {"base": lab.base_image(), "pip": "requirements.txt"}
-        bench_images(lab, project, pairs=pairs, epochs=200)
+        bench_images(lab, project, pairs=pairs, epochs=EPOCHS)
 
 
 ON_THREE = {"start": bench_start, "images": bench_horovod, "lost": bench_lost}
