@@ -108,6 +108,7 @@ def make_plan(
     made = replace(made, notes=(*notes, *made.notes, *suits))
     engine.check(made.gang)
     if made.isolated:
+        engines.check_network(made.gang, allocated=engine.allocated)
         look_up.check_isolated(recipe)
     return Planned(plan=made, source=here, environment_present=look_up.present(recipe))
 

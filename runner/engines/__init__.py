@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from runner.errors import Refused, UsageError
+from runner.errors import PlanError, Refused, UsageError
 
 if TYPE_CHECKING:
     import queue
@@ -79,6 +79,18 @@ def check_isolation(engine: Engine) -> None:
         raise Refused(
             f"a fork's run needs the engine docker: with {engine.name} its code could read this user's files",
             tip="--engine docker, or push the commit to a branch of this repository",
+        )
+
+
+def check_network(gang: Gang, *, allocated: bool) -> None:
+    """Raise PlanError where the nodes of a fork's run would reach each other by the network of their hosts alone.
+
+    `allocated` is the engine's.
+    """
+    if allocated and gang.nodes > 1:
+        raise PlanError(
+            "a fork's run of several nodes needs a network of its own, which hosts of a fleet do not have",
+            tip="set resources.nodes to 1, or run it on one machine: --engine docker",
         )
 
 

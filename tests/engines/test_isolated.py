@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from runner import engines, pipeline, plan, runs, spec
-from runner.errors import NotFound, Refused
+from runner.errors import NotFound, PlanError, Refused
 from runner.host.containers import connect
 from runner.pipeline import Workshop
+from runner.place import Gang
 from runner.plan import Asked
 from runner.runs import State
 from tests.engines.project import Project
@@ -52,6 +53,15 @@ def test_the_engine_local_cannot_keep_a_forks_run_from_this_machine(tmp_path: Pa
         engines.check_isolation(local)
     assert "--engine docker" in caught.value.tip
     engines.check_isolation(engines.load("docker", home=tmp_path, store=str(tmp_path / "store")))
+
+
+def test_a_forks_run_of_several_nodes_is_refused_where_they_would_share_their_hosts_network() -> None:
+    """By the plan, before anything is submitted."""
+    engines.check_network(Gang(nodes=2), allocated=False)
+    engines.check_network(Gang(nodes=1), allocated=True)
+    with pytest.raises(PlanError, match="of several nodes") as caught:
+        engines.check_network(Gang(nodes=2), allocated=True)
+    assert "resources.nodes to 1" in caught.value.tip
 
 
 def test_a_forks_run_is_refused_by_the_engine_local_before_anything_is_stored(local_project: Project) -> None:
