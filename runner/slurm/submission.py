@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -56,12 +57,13 @@ def options(wish: Wish, *, names: Collection[str]) -> tuple[str, ...]:
         "--mem": f"{math.ceil(gang.memory_bytes / 2**20)}M" if gang.memory_bytes else None,
         "--constraint": "&".join(wish.features) or None,
         "--time": str(math.ceil((wish.limit_s + _AFTER_LIMIT_S) / 60)) if wish.limit_s else None,
-        "--dependency": "afterany:" + ":".join(wish.after) if wish.after else None,
         "--partition": wish.partition,
         "--account": wish.account,
     }
     return (
         f"--job-name={wish.run_id}",
+        # Of two jobs of one run, submitted by two that took it up at the same moment, the later finds it ended.
+        f"--dependency={','.join(('singleton', *(f'afterany:{job}' for job in wish.after)))}",
         f"--comment={wish.comment}",
         f"--nodes={nodes}",
         "--ntasks-per-node=1",
@@ -81,6 +83,11 @@ def mark(group: str, *, store: str) -> str:
     Runs of other stores are other runs.
     """
     return "group:" + hashlib.sha256(f"{store} {group}".encode()).hexdigest()[:16]
+
+
+def unmarked(comment: str) -> str:
+    """The comment of a job for people: without that word."""
+    return re.sub(r" group:[0-9a-f]{16}$", "", comment)
 
 
 def script(run_id: str, *, store: str, home: str, folder: Path) -> str:
