@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from runner import plan, runs, slurm
 from runner.errors import EngineError, NotFound, TimedOut
 from runner.runs import State
-from runner.slurm.waiting import explain
+from runner.slurm.waiting import Moment
 
 if TYPE_CHECKING:
     from runner.runs import Run
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 3.0
 # So many of those before it are named.
 NAMED = 3
-# A job that Slurm put back so often has a fault that does not pass.
+# A job that Slurm put back so often before it trained has a fault that does not pass.
 MOST_RESTARTS = 20
 
 
@@ -36,6 +36,8 @@ class Tender:
         self._slurm, self._store = cluster, store
         self._seen_at_s: dict[str, float] = {}
         self._alive: dict[str, bool] = {}
+        self._moment: Moment | None = None
+        self._moment_at_s = 0.0
 
     def look(self, run: Run) -> bool:
         """Look after the run's job; whether there is one, or a moment ago was."""
@@ -51,18 +53,29 @@ class Tender:
 
     def waits(self, run_id: str) -> str | None:
         """For what the run's job waits, None when it does not wait. Raises EngineError."""
-        jobs = slurm.jobs(self._slurm)
-        mine = next((job for job in jobs if job.name == run_id and job.waits), None)
+        mine = next((job for job in self._now().jobs if job.name == run_id and job.waits), None)
         return self._reason(mine) if mine is not None else None
 
     def _tend(self, run: Run) -> bool:
-        mine = slurm.jobs(self._slurm, name=run.id)
-        if not mine:
+        job = self._just_seen(run) or next(iter(slurm.jobs(self._slurm, name=run.id)), None)
+        if job is None:
             return False
-        job = mine[0]
         if job.waits and not run.state.ended:
             self._tend_waiting(run, job)
         return True
+
+    def _just_seen(self, run: Run) -> Job | None:
+        """The run's job if it waited a moment ago: whoever looks after a thousand asks Slurm once, not for each."""
+        if self._moment is None or time.monotonic() >= self._moment_at_s + LOOK_EVERY_S:
+            return None
+        return self._moment.waiting.get(run.id)
+
+    def _now(self) -> Moment:
+        """The cluster as of no longer ago than `LOOK_EVERY_S`."""
+        if self._moment is None or time.monotonic() >= self._moment_at_s + LOOK_EVERY_S:
+            self._moment = Moment(slurm.jobs(self._slurm), slurm.nodes(self._slurm))
+            self._moment_at_s = time.monotonic()
+        return self._moment
 
     def _tend_waiting(self, run: Run, job: Job) -> None:
         wish = runs.cancel_requested(self._store, run.id)
@@ -71,7 +84,7 @@ class Tender:
             self._end(run, job, State.CANCELLED, reason=why, code=130)
         elif late := self._late(run, job):
             self._end(run, job, State.FAILED, reason=late, code=TimedOut(late).code)
-        elif job.restarts > MOST_RESTARTS:
+        elif in_vain(run, job) > MOST_RESTARTS:
             reason = f"Slurm put its job back {job.restarts} times, at last for: {job.reason}"
             self._end(run, job, State.FAILED, reason=reason, code=EngineError.exit_code)
         elif job.held and job.reason not in ("JobHeldUser",):
@@ -84,6 +97,8 @@ class Tender:
             self._tell(run, self._reason(job))
 
     def _late(self, run: Run, job: Job) -> str:
+        if run.state in (State.COLLECTING, State.PUBLISHING):
+            return ""  # It has trained: nobody would thank us.
         try:
             limit_s = plan.from_json(self._store.read(runs.key(run.id, "plan.json"))).limits.queue_s
         except NotFound:
@@ -95,6 +110,8 @@ class Tender:
     def _end(self, run: Run, job: Job, state: State, *, reason: str, code: int) -> None:
         """End a run that waits. What earlier attempts left stays in the store, as far as it was synced."""
         self._slurm.run("scancel", "--state=PENDING", job.id)
+        if any(not each.waits for each in slurm.jobs(self._slurm, name=run.id)):
+            return  # It was given its hosts meanwhile: now its supervisor moves it on, and hears of a wish to end.
         tip = "pushtrain runners" if state is State.FAILED else ""
         runs.move(self._store, run.id, state, at_s=time.time(), reason=reason, tip=tip, exit_code=code)
 
@@ -103,7 +120,7 @@ class Tender:
             runs.move(self._store, run.id, run.state, at_s=time.time(), reason=reason)
 
     def _reason(self, job: Job) -> str:
-        waiting = explain(job, slurm.jobs(self._slurm), slurm.nodes(self._slurm))
+        waiting = self._now().explain(job)
         behind = f", behind {', '.join(waiting.behind[:NAMED])}" if waiting.behind else ""
         starts = ""
         if waiting.starts_at_s is not None and waiting.starts_at_s > time.time():
@@ -111,3 +128,8 @@ class Tender:
                 "; Slurm expects it to start at %H:%M UTC", time.gmtime(waiting.starts_at_s)
             )
         return f"{waiting.why}{behind}{starts}"
+
+
+def in_vain(run: Run, job: Job) -> int:
+    """How often Slurm started the job and took it back before the run trained: preempted runs have trained. Pure."""
+    return job.restarts - run.attempt

@@ -9,7 +9,8 @@ from runner.fleet import cluster, standing
 from runner.quantities import format_size
 from runner.slurm import labels
 from runner.slurm.hostlist import expand
-from runner.slurm.waiting import explain, in_order, label, wants
+from runner.slurm.submission import unmarked
+from runner.slurm.waiting import Moment, in_order, label, wants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,11 +115,12 @@ def queue(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Waiter, ...]:
     first = in_order(jobs)
     held = [job for job in jobs if job.held]
     numbered = [*((number, job) for number, job in enumerate(first, 1)), *((None, job) for job in held)]
-    return tuple(_waiter(job, number, jobs, nodes) for number, job in numbered)
+    moment = Moment(jobs, nodes)
+    return tuple(_waiter(job, number, moment) for number, job in numbered)
 
 
-def _waiter(job: Job, position: int | None, jobs: Sequence[Job], nodes: Sequence[Node]) -> Waiter:
-    waiting = explain(job, jobs, nodes)
+def _waiter(job: Job, position: int | None, moment: Moment) -> Waiter:
+    waiting = moment.explain(job)
     why = waiting.why
     is_run = label(job) == job.name
     if job.held and is_run and job.reason not in ("JobHeldUser", "JobHeldAdmin"):
@@ -128,7 +130,7 @@ def _waiter(job: Job, position: int | None, jobs: Sequence[Job], nodes: Sequence
         position=position,
         run=label(job),
         job=job.id,
-        name=job.comment.removeprefix("pushtrain ") if is_run else job.name,
+        name=unmarked(job.comment).removeprefix("pushtrain ") if is_run else job.name,
         wants=wants(job),
         user=job.user,
         submitted_at_s=job.submitted_at_s,

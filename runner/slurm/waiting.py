@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from runner.slurm.nodes import Node
     from runner.slurm.queue import Job
 
+_Demand = tuple[str, str, int, int]
 # How many of several hosts are named in a sentence.
 _NAMED = 3
 # Slurm takes a job without a time limit for one of a year: what follows from that is no estimate.
@@ -52,29 +54,75 @@ class Waiting:
     starts_at_s: float | None = None
 
 
+class Moment:
+    """All jobs and hosts of a cluster as of one moment. What is asked again for each that waits is worked out once."""
+
+    def __init__(self, jobs: Sequence[Job], nodes: Sequence[Node]) -> None:
+        self.jobs = tuple(jobs)
+        self.waiting = {job.name: job for job in jobs if job.waits}
+        self._nodes = nodes
+        self._order = in_order(jobs)
+        self._ranks = [_rank(job) for job in self._order]
+        self._hosts = {job.id: frozenset(expand(job.hosts)) for job in jobs if not job.waits}
+        self._fitting: dict[_Demand, tuple[Node, ...]] = {}
+        self._meeting: dict[tuple[_Demand, _Demand], bool] = {}
+
+    def explain(self, job: Job) -> Waiting:
+        """Why a job that waits has not started."""
+        if job.held:
+            return Waiting(why=_held(job))
+        reason = job.reason.partition(",")[0]
+        if reason == "BeginTime" and job.restarts:
+            why = "it was put back into the queue: Slurm lets such a job wait for two minutes"
+            return Waiting(why=why, starts_at_s=_starts(job))
+        if reason in _REASONS:
+            return Waiting(why=_REASONS[reason], starts_at_s=_starts(job))
+        if _QUOTA.fullmatch(reason):
+            return Waiting(why=f"a limit of its account is reached ({reason})", starts_at_s=_starts(job))
+        fitting = self._fit(job)
+        if len(fitting) < job.nodes:
+            why = f"it waits for {wants(job)}, and the fleet has {len(fitting) or 'none'} of that kind"
+            return Waiting(why=why, starts_at_s=_starts(job))
+        before = self._order[: bisect_left(self._ranks, _rank(job))]
+        ahead = [each for each in before if self._competes(each, job)]
+        holders = self._holders(job, fitting)
+        return Waiting(
+            why=_why(job, fitting=fitting, ahead=ahead, holders=holders),
+            behind=tuple(dict.fromkeys(label(each) for each in (*holders, *ahead))),
+            starts_at_s=_starts(job),
+        )
+
+    def _fit(self, job: Job) -> tuple[Node, ...]:
+        demand = _demand(job)
+        if demand not in self._fitting:
+            self._fitting[demand] = tuple(node for node in self._nodes if fits(job, node))
+        return self._fitting[demand]
+
+    def _competes(self, other: Job, job: Job) -> bool:
+        """Whether it could be given one of the hosts that fit: Slurm keeps none for jobs that lack others."""
+        if other.reason.partition(",")[0] in _REASONS or _QUOTA.fullmatch(other.reason):
+            return False
+        pair = _demand(other), _demand(job)
+        if pair not in self._meeting:
+            could = {node.name for node in self._fit(other) if node.takes_jobs}
+            meet = any(node.name in could for node in self._fit(job))
+            self._meeting[pair] = meet and len(could) >= other.nodes
+        return self._meeting[pair]
+
+    def _holders(self, job: Job, fitting: Sequence[Node]) -> list[Job]:
+        """Who runs on hosts that it could have, with GPUs where it wants some; none where enough hosts are free."""
+        taken = {node.name for node in fitting if node.takes_jobs and not _is_free(job, node)}
+        if not taken or _free(job, fitting) >= job.nodes:
+            return []
+        there = [each for each in self.jobs if not each.waits and taken & self._hosts[each.id]]
+        with_gpus = [each for each in there if each.gpus_per_node]
+        # Jobs that asked for GPUs in another way (`--gpus`) do not say here how many they have.
+        return with_gpus if job.gpus_per_node and with_gpus else there
+
+
 def explain(job: Job, jobs: Sequence[Job], nodes: Sequence[Node]) -> Waiting:
     """Why a job that waits has not started; `jobs` and `nodes` are all of the cluster, as of one moment."""
-    if job.held:
-        return Waiting(why=_held(job))
-    reason = job.reason.partition(",")[0]
-    if reason == "BeginTime" and job.restarts:
-        why = "it was put back into the queue: Slurm lets such a job wait for two minutes"
-        return Waiting(why=why, starts_at_s=_starts(job))
-    if reason in _REASONS:
-        return Waiting(why=_REASONS[reason], starts_at_s=_starts(job))
-    if _QUOTA.fullmatch(reason):
-        return Waiting(why=f"a limit of its account is reached ({reason})", starts_at_s=_starts(job))
-    fitting = [node for node in nodes if fits(job, node)]
-    if len(fitting) < job.nodes:
-        why = f"it waits for {wants(job)}, and the fleet has {len(fitting) or 'none'} of that kind"
-        return Waiting(why=why, starts_at_s=_starts(job))
-    ahead = [each for each in in_order(jobs) if _stands_before(each, job) and _competes(each, fitting, nodes)]
-    holders = _holders(job, jobs, fitting)
-    return Waiting(
-        why=_why(job, fitting=fitting, ahead=ahead, holders=holders),
-        behind=tuple(dict.fromkeys(label(each) for each in (*holders, *ahead))),
-        starts_at_s=_starts(job),
-    )
+    return Moment(jobs, nodes).explain(job)
 
 
 def wants(job: Job) -> str:
@@ -129,27 +177,9 @@ def _rank(job: Job) -> tuple[int, int, int]:
     return -int(tier[1] if tier else 0), -job.priority, int(number[0]) if number else 0
 
 
-def _stands_before(other: Job, job: Job) -> bool:
-    return other.id != job.id and _rank(other) < _rank(job)
-
-
-def _competes(job: Job, fitting: Sequence[Node], nodes: Sequence[Node]) -> bool:
-    """Whether it could be given one of the hosts in `fitting`: Slurm keeps none for jobs that lack others."""
-    if job.reason.partition(",")[0] in _REASONS or _QUOTA.fullmatch(job.reason):
-        return False
-    could = {node.name for node in nodes if node.takes_jobs and fits(job, node)}
-    return len(could) >= job.nodes and any(node.name in could for node in fitting)
-
-
-def _holders(job: Job, jobs: Sequence[Job], fitting: Sequence[Node]) -> list[Job]:
-    """Who runs on hosts that it could have, with GPUs where it wants some; none where enough hosts are free."""
-    taken = {node.name for node in fitting if node.takes_jobs and not _is_free(job, node)}
-    if not taken or _free(job, fitting) >= job.nodes:
-        return []
-    there = [each for each in jobs if not each.waits and taken & set(expand(each.hosts))]
-    with_gpus = [each for each in there if each.gpus_per_node]
-    # Jobs that asked for GPUs in another way (`--gpus`) do not say here how many they have.
-    return with_gpus if job.gpus_per_node and with_gpus else there
+def _demand(job: Job) -> _Demand:
+    """All by which hosts fit a job or do not, and how many it wants."""
+    return job.features, job.gpu_type, job.gpus_per_node, job.nodes
 
 
 def _is_free(job: Job, node: Node) -> bool:

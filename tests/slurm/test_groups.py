@@ -44,6 +44,12 @@ def test_the_jobs_of_a_group_are_those_whose_comment_ends_with_its_mark() -> Non
     assert read_marked("", mine) == ()
 
 
+def test_people_are_not_shown_the_mark() -> None:
+    said = "pushtrain job acme/digits ada"
+    assert submission.unmarked(f"{said} {submission.mark('a', store='b')}") == said
+    assert submission.unmarked(said) == said
+
+
 @pytest.mark.fleet
 @pytest.mark.timeout(300)
 def test_a_run_waits_for_the_earlier_runs_of_its_group_and_for_no_other(fleet: FleetProject) -> None:
