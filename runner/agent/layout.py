@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # What Slurm starts clears its environment: these are told to our own hooks, and those that PUSHTRAIN_PASS names.
 _PASSED = ("PUSHTRAIN_", "DOCKER_", "PYTHON", "LD_LIBRARY_PATH", "LANG", "HOME", "PATH")
+_SECRETS = ("TOKEN", "SECRET", "KEY", "PASSWORD", "AUTH")
 _HOOKS = {
     "epilog": "-m runner.agent.epilog",
     "health": "-m runner.agent.health",
@@ -117,7 +118,8 @@ def _texts(run: Path, token: Token, with_gpus: Inventory | None, gres: str) -> N
     _replace(run / "gres.conf", conf.gres_conf(gres))
     inventories.write_gpus(run / "gpus.json", gpus=with_gpus.gpus if with_gpus else ())
     for name, arguments in _HOOKS.items():
-        _replace(run / name, hook(arguments, environ=os.environ), mode=0o755)
+        # What PUSHTRAIN_PASS names may be a provider's key; slurmd and slurmctld are root.
+        _replace(run / name, hook(arguments, environ=os.environ), mode=0o700)
 
 
 def hook(arguments: str, *, environ: Mapping[str, str]) -> str:
@@ -126,7 +128,7 @@ def hook(arguments: str, *, environ: Mapping[str, str]) -> str:
     passed = {
         name: value
         for name, value in environ.items()
-        if name in further or (name.startswith(_PASSED) and "TOKEN" not in name and "SECRET" not in name)
+        if name in further or (name.startswith(_PASSED) and not any(word in name for word in _SECRETS))
     }
     told = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(passed.items()))
     return f'#!/bin/sh\n{told}export PYTHONSAFEPATH=1\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n'
@@ -134,7 +136,10 @@ def hook(arguments: str, *, environ: Mapping[str, str]) -> str:
 
 def _replace(path: Path, text: str, *, mode: int = 0o644) -> None:
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
+    part.unlink(missing_ok=True)
+    # Nobody else's at any moment, whatever the umask of whoever starts the agent.
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(text)
     part.chmod(mode)
     part.rename(path)
 

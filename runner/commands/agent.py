@@ -24,6 +24,7 @@ def start(asked: argparse.Namespace) -> int:
     """Make this machine the head, a host or a client of a fleet; without arguments, what it was before."""
     from runner.agent import begin
 
+    os.umask(0o022)  # Root's files for others to read, none to write; also of the daemons.
     state = _state(asked)
     about = _begin(asked, state)
     if asked.foreground:

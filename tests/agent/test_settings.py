@@ -3,14 +3,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from runner.agent import daemons, layout, unit
+from runner.agent import daemons, inventory, layout, unit
 from runner.agent.settings import Settings, State
 from runner.errors import UsageError
+from tests.agent.test_token import OURS as TOKEN
 
 OURS = Settings(
     role="member", works=True, name="gpu2", address="10.0.0.2", home="/srv/100% home", labels={"pool": "lab"}
@@ -51,6 +53,8 @@ def test_a_hook_runs_with_the_settings_of_the_agent_and_no_secret(tmp_path: Path
         "PATH": os.environ["PATH"],
         "PUSHTRAIN_HOME": "/srv/it's",
         "PUSHTRAIN_TOKEN": "s3cret",
+        "PUSHTRAIN_APP_PRIVATE_KEY": "s3cret",
+        "DOCKER_AUTH_CONFIG": "s3cret",
         "EDITOR": "vi",
         "MINE": "a b",
         "PUSHTRAIN_PASS": "MINE",
@@ -67,6 +71,22 @@ def test_a_hook_runs_with_the_settings_of_the_agent_and_no_secret(tmp_path: Path
     assert "['h1']" in said
     assert "EDITOR" not in said
     assert "s3cret" not in program.read_text()
+
+
+def test_what_hooks_hold_is_for_root_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PUSHTRAIN_PASS may name the key with which a provider starts machines; any umask may be that of the agent."""
+    monkeypatch.setenv("PUSHTRAIN_RUN", str(tmp_path / "run"))
+    settings = replace(OURS, home=str(tmp_path / "home"))
+    before = os.umask(0)
+    try:
+        layout.write(settings, TOKEN, inventory.look(tmp_path), state=tmp_path)
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").iterdir() if path.is_file()
+    }
+    assert {modes[name] for name in ("epilog", "health", "resume", "suspend")} == {0o700}
+    assert not any(modes[name] & 0o022 for name in ("slurm.conf", "gres.conf", "agent.json"))
 
 
 def test_the_unit_starts_the_agent_and_leaves_runs_alone_at_its_end() -> None:
