@@ -89,7 +89,7 @@ class Cluster:
             self._slurm.run(
                 "sbatch",
                 *submission.options(self._wish(planned, run_id), names=environ),
-                f"--output=/tmp/pushtrain-{run_id}.out",
+                "--output=/dev/null",  # What is said before there is a log of its own; see on-host.
                 given=submission.script(
                     run_id, store=self._uri, home=os.environ.get("PUSHTRAIN_HOME", ""), folder=run_folder()
                 ),

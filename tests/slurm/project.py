@@ -120,7 +120,8 @@ class FleetProject(Project):
 
     def told(self) -> str:
         """What commands and supervisors said."""
-        logs = (Path(f"/tmp/pushtrain-{run_id}.out") for run_id in self.run_ids)  # Slurm's
+        folders = [self._scratch(host) for host in self.hosts]
+        logs = (folder / run_id / "supervisor.log" for folder in folders for run_id in self.run_ids)
         files = [*(command.path for command in self.commands), *(path for path in logs if path.exists())]
         said = [f"--- {path}\n{path.read_text(errors='replace')[-3000:]}" for path in files]
         return "\n".join([*said, "--- jobs", *self._of_slurm(), *self._of_hosts()])

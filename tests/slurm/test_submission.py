@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,37 @@ def test_variables_are_named_and_their_values_are_nowhere() -> None:
     assert "--export=API_TOKEN,PUSHTRAIN_STORE" in told
     assert not [word for word in told if "tok-" in word or "s3:" in word]
     assert "--export=NIL" in submission.options(wish(), names=())
+
+
+def on_host(*program: str, home: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    argv = ["sh", "-c", submission.on_host(), "on-host", sys.executable, home, "/nowhere", *program]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, env=environ)
+
+
+def test_a_host_without_an_agent_keeps_things_where_its_user_does(tmp_path: Path) -> None:
+    program = ("-c", "import os; print(os.environ['PUSHTRAIN_HOME'])")
+    found = on_host(*program, home="", environ={"HOME": str(tmp_path)})
+    assert found.stdout.strip() == str(tmp_path / ".local/share/pushtrain")
+    assert on_host(*program, home="/srv/runs", environ={}).stdout.strip() == "/srv/runs"
+    own = pwd.getpwuid(os.getuid()).pw_dir
+    assert on_host(*program, home="", environ={}).stdout.strip() == f"{own}/.local/share/pushtrain"
+
+
+def test_a_supervisors_log_is_its_owners_alone_and_what_it_starts_has_none(tmp_path: Path) -> None:
+    program = ("-c", "import os, sys; print('said', sorted(os.environ)); sys.exit('why')")
+    told = on_host(*program, home=str(tmp_path), environ={"PUSHTRAIN_LOG_OF": RUN})
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", "")
+    log = tmp_path / "scratch" / RUN / "supervisor.log"
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "said" in log.read_text()
+    assert "why" in log.read_text()
+    assert "LOG_OF" not in log.read_text()
+
+
+def test_a_supervisor_without_room_for_a_log_starts_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "scratch").write_text("no folder")
+    told = on_host("-c", "print('said')", home=str(tmp_path), environ={"PUSHTRAIN_LOG_OF": RUN})
+    assert (told.returncode, told.stdout) == (0, "said\n")
 
 
 @pytest.mark.parametrize(("restarts", "attempts", "times"), [(30, 30, 0), (30, 2, 28), (0, 3, -3)])
