@@ -9,6 +9,7 @@
     ├── DatasetError              69   data that is missing, or not what was pinned
     ├── NoCapacity                71   more GPUs, hosts or memory than there are
     ├── EngineError               72   Docker or another engine does not answer
+    │   ├── HostLost                   a host of the run is gone
     │   └── Displaced             75   its hosts were taken away; the run is in the queue again
     ├── RunNotFound               73   no such run, or not in a state for this
     ├── StoreError                74   the store: disk, S3
@@ -122,6 +123,10 @@ class EngineError(PushtrainError):
 
     exit_code = 72
     retryable = True
+
+
+class HostLost(EngineError):
+    """A host of the run is gone, or its process there."""
 
 
 class Displaced(EngineError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runner import metrics, runs
 from runner.errors import EngineError, RunNotFound
+from runner.store.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,12 +110,13 @@ def follow(
     """What happens in the run, until it ended and everything was read. Blocks between events for `every_s`.
 
     `supervised` says whether the run's supervisor lives, as far as this machine can know; `streams` are those of an
-    earlier follower that goes on here. Raises EngineError when the supervisor died, with the command that takes the
-    run up again; RunNotFound when the run never starts.
+    earlier follower that goes on here. A store that does not answer for a while is waited for. Raises EngineError when
+    the supervisor died, with the command that takes the run up again; RunNotFound when the run never starts.
     """
-    streams = streams or Streams(store, run_id)
     before: Run | None = None
     run = _first(store, run_id, every_s=every_s)
+    store = patient(store)
+    streams = streams or Streams(store, run_id)
     while True:
         past_training = before is not None and run.state not in _TRAINING
         if past_training:  # What the ranks said comes before what happened after them.

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import errors
-from runner.errors import Cancelled, EngineError
+from runner.errors import Cancelled, EngineError, HostLost
 from runner.jobs import scratch
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ class Hosts:
             try:
                 node, event = self.inbox.get(timeout=max(0.0, deadline_s - time.monotonic()))
             except queue.Empty:
-                raise EngineError("a host does not answer", tip=f"pushtrain show {self._id}") from None
+                raise HostLost("a host does not answer", tip=f"pushtrain show {self._id}") from None
             if event["event"] == "ports":
                 found[node] = tuple(event["ports"])
             elif event["event"] == "error" and event.get("attempt") is None:
                 self._check(node, event)
             elif event["event"] == "lost" and node in self.channels and not self.channels[node].alive:
-                raise EngineError(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")
+                raise HostLost(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")
         return found
 
     def drop(self) -> None:
@@ -119,4 +119,4 @@ class Hosts:
         if event["event"] == "error":
             raise getattr(errors, event["class"], EngineError)(event["message"], tip=event["tip"])
         if event["event"] == "lost" and not self.channels[node].alive:
-            raise EngineError(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")
+            raise HostLost(f"the host process of node {node} died", tip=f"pushtrain resume {self._id}")

@@ -21,11 +21,13 @@ from runner.errors import (
     Cancelled,
     Displaced,
     EngineError,
+    HostLost,
     PushtrainError,
     StoreError,
     TrainingFailed,
 )
 from runner.gang import Gang, Outcome
+from runner.host.faults import disk_full
 from runner.hosts import Hosts
 from runner.interrupts import Watch
 from runner.lock import held
@@ -33,6 +35,7 @@ from runner.progress import Progress
 from runner.record import Record
 from runner.runs import Attempt, State
 from runner.store import open_store
+from runner.store.patience import patient
 from runner.waits import Waiting
 
 if TYPE_CHECKING:
@@ -57,7 +60,9 @@ class Supervision:
 
     def __init__(self, run_id: str, *, engine: Engine, store: str, home: Path, watch: Watch) -> None:
         self._id, self._home, self._uri, self._watch = run_id, home, store, watch
-        self._record = Record(open_store(store), run_id)
+        # On a fleet no supervisor is started for a store that is back; and its hosts wait as well.
+        kept = patient(open_store(store)) if engine.allocated else open_store(store)
+        self._record = Record(kept, run_id)
         self._engine = engine
         self._plan = plan.from_json(self._record.store.read(runs.key(run_id, "plan.json")))
         self._hosts = Hosts(self._engine, home=home, run_id=run_id, nodes=self._plan.gang.nodes)
@@ -136,7 +141,7 @@ class Supervision:
         """Attempt after attempt, until one ends for good; how it ended is in run.json then."""
         outcome = self._recorded() or self._follow_adopted()
         while outcome is None or self._again(outcome):
-            outcome = self._attempt()
+            outcome = self._attempt_on_hosts()
             self._check_place()
             self._record.note_end(outcome, why=self._watch.why)
             self._record.note_steps_lost()
@@ -168,6 +173,20 @@ class Supervision:
                 return outcome
         self._hosts.drop()
         return None
+
+    def _attempt_on_hosts(self) -> Outcome:
+        """An attempt; where hosts are lost before it begins, on those that Slurm gives then."""
+        for _ in range(LOST_TIMES):
+            try:
+                return self._attempt()
+            except HostLost as error:
+                if not self._engine.allocated:
+                    raise
+                self._record.say(f"{error}: beginning again")
+            self._hosts.drop()
+            self._check_place()
+            self._engine.sweep(self._id)
+        return self._attempt()
 
     def _attempt(self) -> Outcome:
         with self._watch.breaking():
@@ -223,7 +242,8 @@ class Supervision:
 
     def _prepare(self) -> Prepared:
         self._record.move(State.PREPARING, reason="", tip="")
-        cached = source.unpack(self._record.store, self._plan.tree, self._home / "cache")
+        with disk_full(self._home):
+            cached = source.unpack(self._record.store, self._plan.tree, self._home / "cache")
         prepared = preparation.prepare(
             self._plan,
             run_id=self._id,
@@ -306,7 +326,7 @@ class Supervision:
 
     def _again(self, outcome: Outcome) -> bool:
         """Whether `retry:` of train.yml starts the gang once more."""
-        retries, attempts = self._plan.retries, self._record.load().attempts
+        retries, attempts = self._plan.retries, _own_ends(self._record.load().attempts)
         most = retries.max
         lost = outcome.kind == "lost" and "node-lost" in retries.on
         if (
@@ -316,7 +336,7 @@ class Supervision:
         wanted = lost or (outcome.kind == "failed" and outcome.code in retries.exit_codes)
         if wanted and len(attempts) <= most:
             self._record.say(
-                f"attempt {len(attempts)} {outcome.kind} ({outcome.cause or outcome.code}): starting again"
+                f"attempt {self._record.load().attempt} {outcome.kind} ({outcome.cause or outcome.code}): starting again"
             )
             return True
         return False
@@ -335,6 +355,11 @@ class Supervision:
         self._record.drop_mirror()
         preparation.forget(self._plan, run_id=self._id)
         self._engine.clear(self._id, files=self._record.is_sealed() or not self._record.load().attempts)
+
+
+def _own_ends(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The attempts that did not end because Slurm gave their hosts to others: those use up no `retry:`. Pure."""
+    return tuple(each for each in attempts if (each.outcome, each.exit_code) != ("lost", Displaced.exit_code))
 
 
 def main(argv: list[str]) -> int:

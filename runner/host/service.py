@@ -21,8 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.errors import EngineError
 from runner.host import orphans
-from runner.host.faults import error_event, failure
+from runner.host.faults import disk_full, error_event, failure
 from runner.host.gpu_use import GpuUse
 from runner.host.leash import LEASH_GRACE_S, Leash
 from runner.host.line import AdoptableLine, RemoteLine
@@ -247,19 +248,20 @@ class RemoteService(Service):
         super().__init__(home / "scratch" / node, lease_s=lease_s)
         self._home = home
 
-    def run(self) -> int:
-        """Work until `bye`, or until the supervisor was lost. Returns the exit code."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        return super().run()
-
     def _open(self) -> Line:
-        return RemoteLine(
+        line = RemoteLine(
             reader=sys.stdin,
             writer=sys.stdout,
             lease_s=self._lease_s,
             on_command=self._hear,
             on_lost=self._lose,
         )
+        try:
+            with disk_full(self._home, *self._home.parents):
+                self._scratch.mkdir(parents=True, exist_ok=True)
+        except (OSError, EngineError) as error:  # Told, and the supervisor says goodbye then.
+            line.tell({"attempt": None, **error_event(failure(error))})
+        return line
 
     def _ready(self) -> dict[str, Any]:
         return {"event": "ready", "home": str(self._home), "host": socket.gethostname()}

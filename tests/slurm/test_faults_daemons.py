@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.engines.project import wait_for
 from tests.slurm.project import FLEET_WITHIN_S, FleetProject, kept
-from tests.slurm.training import begin, complete, let_go
+from tests.slurm.training import TWO, begin, complete, let_go
 
 pytestmark = [pytest.mark.fleet, pytest.mark.slow, pytest.mark.timeout(200)]
 
@@ -64,3 +66,31 @@ def test_a_supervisor_that_is_killed_at_the_end_of_a_run_is_replaced(fleet: Flee
     assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, fleet.told()
     assert kept(fleet.run) == ["succeeded"]
     assert fleet.outputs() == {"outputs/a.txt": b"a"}
+
+
+def test_a_slurmctld_that_is_killed_right_after_a_launch_leaves_no_run_held(fleet: FleetProject) -> None:
+    """Slurm holds such a job now and then, as "Duplicate jobid" or "launch failed requeued held"."""
+    fleet.write("print('I live', flush=True); hold()", **TWO)
+    follower = fleet.start("run")
+    wait_for(lambda: any("RUNNING" in job for job in fleet.jobs()), what="a launch", told=fleet.told)
+    fleet.host("h0").kill("slurmctld")
+    time.sleep(1)
+    fleet.host("h0").start("slurmctld")
+    assert fleet.lab is not None
+    fleet.lab.ready()
+    wait_for(lambda: fleet.run.state == "running", what="it runs", told=fleet.told, within_s=FLEET_WITHIN_S)
+    fleet.until_prints("I live", attempt=fleet.run.attempt, rank=1)
+    for node in range(2):
+        fleet.let_go(node=node)
+    assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, fleet.told()
+
+
+def test_a_host_process_that_is_killed_before_the_ranks_start_costs_nothing(fleet: FleetProject) -> None:
+    fleet.write("print('I live', flush=True)", **TWO)
+    follower = fleet.start("run")
+    host = wait_for(
+        lambda: next((host for host in fleet.hosts if host.kill("runner.host")), None),
+        what="a host process",
+        told=fleet.told,
+    )
+    assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, f"{host.name}\n{fleet.told()}"

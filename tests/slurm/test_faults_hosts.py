@@ -9,7 +9,7 @@ import pytest
 
 from tests.engines.project import wait_for
 from tests.slurm.project import FleetProject
-from tests.slurm.training import begin, complete
+from tests.slurm.training import begin, complete, let_go
 
 if TYPE_CHECKING:
     pass
@@ -64,3 +64,25 @@ def test_where_the_supervisors_host_is_cut_another_takes_over_and_the_old_one_en
     cut.mend()
     cluster_sees(fleet, cut.name, "idle")
     assert fleet.run == ended
+
+
+def test_a_head_that_is_rebooted_under_a_run_harms_it_not(fleet: FleetProject) -> None:
+    fleet.me = "h1"
+    follower = begin(fleet)
+    fleet.host("h0").off()
+    fleet.let_go("ping", node=1)
+    fleet.until_prints("still here", rank=1)
+    assert fleet.lab is not None
+    fleet.lab.boot("h0")
+    let_go(fleet)
+    complete(fleet, follower, "succeeded")
+
+
+def test_a_host_that_loses_its_power_and_boots_is_used_again(fleet: FleetProject) -> None:
+    follower = begin(fleet)
+    fleet.drain("h0")
+    host = next(host for host in map(fleet.node_of, range(2)) if host is not fleet.batch_host())
+    host.off()
+    assert fleet.lab is not None
+    fleet.lab.boot(host.name)
+    complete(fleet, follower, "lost", "succeeded")
