@@ -326,7 +326,7 @@ class Supervision:
 
     def _again(self, outcome: Outcome) -> bool:
         """Whether `retry:` of train.yml starts the gang once more."""
-        retries, attempts = self._plan.retries, _own_ends(self._record.load().attempts)
+        retries, attempts = self._plan.retries, own_ends(self._record.load().attempts)
         most = retries.max
         lost = outcome.kind == "lost" and "node-lost" in retries.on
         if (
@@ -335,9 +335,8 @@ class Supervision:
             lost, most = True, max(most, LOST_TIMES)
         wanted = lost or (outcome.kind == "failed" and outcome.code in retries.exit_codes)
         if wanted and len(attempts) <= most:
-            self._record.say(
-                f"attempt {self._record.load().attempt} {outcome.kind} ({outcome.cause or outcome.code}): starting again"
-            )
+            number, why = self._record.load().attempt, outcome.cause or outcome.code
+            self._record.say(f"attempt {number} {outcome.kind} ({why}): starting again")
             return True
         return False
 
@@ -357,7 +356,7 @@ class Supervision:
         self._engine.clear(self._id, files=self._record.is_sealed() or not self._record.load().attempts)
 
 
-def _own_ends(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+def own_ends(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     """The attempts that did not end because Slurm gave their hosts to others: those use up no `retry:`. Pure."""
     return tuple(each for each in attempts if (each.outcome, each.exit_code) != ("lost", Displaced.exit_code))
 

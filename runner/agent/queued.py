@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import slurm as slurms
-from runner.errors import EngineError, PushtrainError, RunNotFound
+from runner.errors import Corrupt, EngineError, PushtrainError, RunNotFound
 from runner.slurm.client import run_folder
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 EVERY_S = 10.0
 # A process of its own, since it reads the store; it ends so that none is left when the agent does.
 LASTS_S = 60.0
+GIVEN_UP_AFTER_S = 10 * LASTS_S
 
 
 def waiting(slurm: Slurm) -> tuple[str, ...]:
@@ -41,9 +42,12 @@ def watch(slurm: Slurm, *, store: str | None, ended: Callable[[], bool]) -> None
     while not ended():
         try:
             if waiting(slurm):
-                subprocess.run([sys.executable, "-m", "runner.agent.queued", "--store", uri], check=False)
+                command = [sys.executable, "-m", "runner.agent.queued", "--store", uri]
+                subprocess.run(command, check=False, timeout=GIVEN_UP_AFTER_S)
         except EngineError as error:
             logger.info("the queue was not looked after: %s", error)
+        except subprocess.TimeoutExpired:  # Such as a folder of a file server that is gone.
+            logger.warning("the queue was not looked after: the store %s says nothing", uri)
         time.sleep(EVERY_S)
 
 
@@ -60,6 +64,8 @@ def tend(uri: str, *, home: Path, lasts_s: float = LASTS_S) -> None:
                 engine.lives(runs.load(store, run_id))
             except RunNotFound:
                 logger.debug("%s is of another store", run_id)
+            except Corrupt as error:  # The others wait all the same.
+                logger.warning("%s", error)
         if time.monotonic() > deadline_s:
             return
         time.sleep(EVERY_S)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from runner import document as documents
 from runner.document import Document
 from runner.errors import SpecError
-from runner.quantities import MalformedError, duration, shown, size
+from runner.quantities import MalformedError, duration, size
 from runner.spec import faults
 from runner.spec.fields import Line, Listed, matching
 from runner.spec.section import Section
@@ -159,9 +159,3 @@ def _validate(document: Document) -> Elastic:
         found.sort(key=lambda fault: (fault.line, fault.column))
         raise SpecError(tuple(found), tip=tip)
     return settings
-
-
-def shown_kind(kind: Kind) -> str:
-    """A kind in a line, for people."""
-    cards = f", {kind.gpus} x {shown(kind.gpu)}" if kind.gpus else ""
-    return f"{kind.cpus} CPUs{cards}, {kind.min_hosts} to {kind.max_hosts} hosts"

@@ -119,7 +119,8 @@ class Allocation:
             text = self.slurm.run("scontrol", "show", "job", self.job, "--oneliner", patience_s=5.0)
         except EngineError:
             return True
-        fields = dict(word.partition("=")[::2] for word in text.split())
+        # The first of each name: a comment that says the same words comes later.
+        fields = dict(word.partition("=")[::2] for word in reversed(text.split()))
         return int(fields.get("Restarts", 0)) > self.restarts or fields.get("JobState") in (
             "PREEMPTED",
             "NODE_FAIL",
