@@ -201,7 +201,12 @@ def main() -> None:
     )
     parser.add_argument("--only", default="start,images,lost,idle,queue,logs", help="some of these parts")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=60, help="for which idle agents are watched")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60,
+        help="for which idle agents are watched; a host looks at its health once in 60",
+    )
     parser.add_argument("--hosts", type=int, default=64, help="of the part `queue`")
     parser.add_argument("--jobs", type=int, default=1000, help="that wait, of the part `queue`")
     parser.add_argument("--ranks", default="64,128,256", help="of the part `logs`")
