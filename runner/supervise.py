@@ -98,7 +98,7 @@ class Supervision:
             self._record,
             self._plan,
             self._hosts,
-            told=lambda here: self._told(here, None, (), attempt=max(2, self._record.load().attempt)),
+            told=lambda here: self._told(here, None, (), attempt=self._record.load().attempt),
             interrupts=self._watch,
         )
         if ended is not None:
@@ -315,7 +315,7 @@ class Supervision:
             processes=processes,
             run_id=self._id,
             attempt=attempt,
-            resume=attempt > 1,
+            resume=attempt > 1 or not processes,  # To seal, a host brings what is stored where it has none.
             store=self._uri,
             home=self._home,
             venv=prepared.venv if prepared is not None else None,

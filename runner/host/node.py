@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner import removal
 from runner.errors import PushtrainError, StoreError
 from runner.host import gang_folder, nofollow
 from runner.host.faults import disk_full
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MIRROR_EVERY_S = 2.0
+# The last attempt that had its files here.
+ATTEMPT, OLDER = "attempt", "older"
 
 
 class Node:
@@ -77,6 +80,7 @@ class Node:
         job = self.job
         Path(job.scratch).mkdir(parents=True, exist_ok=True)
         with disk_full(Path(job.scratch), Path(job.cache)):
+            self._forget_older()
             image = self._bring_image()
             self._bring_source()
             self._bring_data()
@@ -127,6 +131,24 @@ class Node:
             _give_away(job.work)
             if job.is_gang:
                 _give_away(job.gang_folder)
+
+    def _forget_older(self) -> None:
+        """On a fleet a run may have gone on elsewhere since it was here: the store has what it saved there.
+
+        Files of an older attempt would be trained on, sealed, and sent to the store in the place of the newer ones.
+        """
+        job, stamp = self.job, Path(self.job.scratch) / ATTEMPT
+        if not job.host_network:
+            return
+        latest = {job.attempt, job.attempt - 1} if job.processes else {job.attempt}
+        here = stamp.read_text() if stamp.exists() else ""
+        if here not in map(str, latest) and job.work.exists():
+            logger.info("files of attempt %s are older than what is stored", here or "unknown")
+            older = job.work.with_name(OLDER)
+            removal.remove(older)
+            job.work.rename(older)  # At once, whatever its training left in it.
+            removal.remove(older)
+        stamp.write_text(str(job.attempt))
 
     def _bring_source(self) -> None:
         """The working folder, with its places for what the ranks write; after a loss, with what was stored of that."""

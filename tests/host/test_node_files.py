@@ -55,6 +55,36 @@ def test_the_chiefs_checkpoints_come_first_and_the_nodes_own_beside_them(work: P
     assert not any(path.is_symlink() for path in brought.rglob("*"))
 
 
+@pytest.mark.parametrize(
+    ("here", "attempt", "trains", "kept"),
+    [
+        ("1", 2, True, True),
+        ("2", 2, True, True),
+        ("1", 3, True, False),  # The second ran elsewhere.
+        (None, 2, True, False),
+        ("2", 2, False, True),
+        ("1", 2, False, False),  # The second ran elsewhere, and is to be sealed here.
+    ],
+)
+def test_files_that_a_run_left_on_a_host_before_it_went_on_elsewhere_are_not_used(
+    work: Path, tmp_path: Path, here: str | None, attempt: int, trains: bool, kept: bool
+) -> None:
+    """They would be sealed, and sent to the store in the place of the newer ones."""
+    if here is not None:
+        (work.parent / "attempt").write_text(here)
+    processes = (launched(0),) if trains else ()
+    node = Node(job(tmp_path, *processes, attempt=attempt, host_network=True))
+    node._forget_older()
+    assert work.exists() is kept
+    assert (work.parent / "attempt").read_text() == str(attempt)
+    assert not (work.parent / "older").exists()
+
+
+def test_on_one_machine_nobody_else_had_the_run(work: Path, tmp_path: Path) -> None:
+    Node(job(tmp_path, attempt=7))._forget_older()
+    assert work.exists()
+
+
 def test_a_link_in_a_nodes_checkpoints_leads_the_chiefs_files_nowhere(work: Path, tmp_path: Path) -> None:
     stored_by_the_chief(tmp_path, "d/evil")
     outside = tmp_path / "outside"
