@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.engines.project import wait_for
+from tests.lab.slurm import STATE
 from tests.slurm.project import FLEET_WITHIN_S, FleetProject, kept
 from tests.slurm.training import TWO, begin, complete, let_go
 
@@ -73,6 +74,12 @@ def test_a_slurmctld_that_is_killed_right_after_a_launch_leaves_no_run_held(flee
     fleet.write("print('I live', flush=True); hold()", **TWO)
     follower = fleet.start("run")
     wait_for(lambda: any("RUNNING" in job for job in fleet.jobs()), what="a launch", told=fleet.told)
+    saved = fleet.host("h0").path(STATE / "job_state")  # A job that was never written down is gone for good.
+    wait_for(
+        lambda: saved.exists() and fleet.run_ids[-1].encode() in saved.read_bytes(),
+        what="Slurm's state",
+        told=fleet.told,
+    )
     fleet.host("h0").kill("slurmctld")
     time.sleep(1)
     fleet.host("h0").start("slurmctld")
@@ -93,4 +100,5 @@ def test_a_host_process_that_is_killed_before_the_ranks_start_costs_nothing(flee
         what="a host process",
         told=fleet.told,
     )
+    assert host is not None
     assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, f"{host.name}\n{fleet.told()}"
