@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import time
@@ -40,7 +41,14 @@ class _Patient:
             try:
                 return do(*args, **options)
             except StoreError as error:
-                if not error.retryable or time.monotonic() > deadline_s:
+                if not error.retryable or _is_full(error) or time.monotonic() > deadline_s:
                     raise
                 logger.warning("%s; asking again", error)
             time.sleep(_PAUSE_S)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a disk is full, which nobody mends within minutes."""
+    while error is not None and getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+        error = error.__cause__
+    return error is not None

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from runner import runs
+from tests.engines.project import wait_for
 from tests.slurm.project import FLEET_WITHIN_S, FleetProject, kept
 from tests.slurm.training import TWO, begin, complete
 
@@ -61,9 +63,15 @@ def test_a_full_disk_of_one_host_is_told_with_its_name(fleet: FleetProject) -> N
     fleet.folder.mkdir()
     (fleet.folder / "weights").write_bytes(os.urandom(4 << 20))
     fleet.write("pass", **TWO)
-    finished = fleet.pushtrain("run", within_s=FLEET_WITHIN_S)
-    assert finished.code != 0
-    assert "the disk of h2 is full" in fleet.run.reason, finished.output + fleet.told()
+    follower = fleet.start("run")
+    wait_for(
+        lambda: any(run.state.ended for run in runs.listing(fleet.store)),
+        what="its end",
+        told=fleet.told,
+        within_s=30,
+    )
+    assert follower.finish().code != 0
+    assert "the disk of h2 is full" in fleet.run.reason, fleet.told()
     fleet.host("h2").empty()
 
 
