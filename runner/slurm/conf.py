@@ -138,7 +138,7 @@ def _scheduling() -> dict[str, object]:
         # Who asks for no memory reserves none, instead of the whole host's.
         "DefMemPerCPU": 1,
         "SchedulerType": "sched/backfill",
-        "SchedulerParameters": "bf_interval=5,bf_continue,bf_max_job_test=1000,batch_sched_delay=0",
+        "SchedulerParameters": "bf_interval=5,bf_continue,bf_max_job_test=1000,batch_sched_delay=0,sched_min_interval=200000",
         "PriorityType": "priority/basic",
         "PreemptType": "preempt/partition_prio",
         "PreemptMode": "REQUEUE",
