@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import quantities
+from runner import quantities, runs
 from runner.agent import docker_socket, inventory, needs
-from runner.errors import EngineError, PushtrainError, UsageError
+from runner.errors import Corrupt, EngineError, NotFound, PushtrainError, RunNotFound, UsageError
 from runner.gc import folders, images
 from runner.gc import needs as running
 from runner.slurm.client import run_folder
@@ -104,6 +104,28 @@ _NOBODY = running.Needs(
     ended={}, environments=frozenset(), wheels=frozenset(), trees=frozenset(), data=frozenset(), commits=frozenset(),
     used_at_s={},
 )  # fmt: skip
+
+
+def tidy(home: Path, store: Store) -> tuple[str, ...]:
+    """Remove the folders of runs that went on and ended on other hosts; returns whose. Safe to repeat.
+
+    Of a run whose files the store does not have for good nothing is removed. Raises StoreError.
+    """
+    shelf = folders.Scratch(home / "scratch", _NOBODY, older_than_s=0.0)
+    over = [found for found in shelf.look().found if not found.needed and _is_over(store, found.name)]
+    removed = tuple(result.found.name for result in shelf.remove(over) if not result.kept)
+    for name in removed:
+        logger.info("removed: what %s left here; it ended elsewhere", name)
+    return removed
+
+
+def _is_over(store: Store, run_id: str) -> bool:
+    try:
+        is_over = runs.load(store, run_id).state.ended
+        store.read(runs.key(run_id, "outputs.json"))
+    except (Corrupt, NotFound, RunNotFound):
+        return False
+    return is_over
 
 
 def _evict(home: Path, store: Store, kept: Kept, *, over_bytes: int, now_s: float) -> Kept:
@@ -206,7 +228,9 @@ def main(argv: Sequence[str]) -> int:
     reader.add_argument("--quota", default=DEFAULT_QUOTA)
     asked = reader.parse_args(argv)
     try:
-        kept = keep(asked.home, open_store(asked.store), quota=asked.quota)
+        store = open_store(asked.store)
+        tidy(asked.home, store)
+        kept = keep(asked.home, store, quota=asked.quota)
     except PushtrainError as error:
         logger.error("nothing is evicted: %s", error)
         return error.exit_code

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import runs
 from runner.agent import caches
 from runner.errors import StoreError, UsageError
 from runner.gc.shelf import Found
@@ -143,6 +144,22 @@ def test_what_a_process_of_this_host_uses_stays_whatever_the_store_says(
         one.stdout.readline()
     assert caches.in_use(home) >= {data.name, env.name}
     assert caches.keep(home, store, quota="0%").evicted == ()
+
+
+def test_what_a_run_left_here_that_ended_elsewhere_goes_once_the_store_has_all_of_it(
+    store: Store, home: Path
+) -> None:
+    """A run that was preempted leaves its folder on hosts that it never sees again."""
+    sealed, unsealed, goes_on, unknown = (f"20200101-00000{number}-aaaa" for number in range(4))
+    for each, states in ((sealed, [State.FAILED]), (unsealed, [State.FAILED]), (goes_on, [State.RUNNING])):
+        made.run(store, each, *states)
+    for each in (sealed, goes_on):
+        store.write(runs.key(each, "outputs.json"), b"{}")
+    for each in (sealed, unsealed, goes_on, unknown):
+        (home / "scratch" / each / "node-0" / "work").mkdir(parents=True)
+    assert caches.tidy(home, store) == (sealed,)
+    assert sorted(path.name for path in (home / "scratch").iterdir()) == [unsealed, goes_on, unknown]
+    assert caches.tidy(home, store) == ()
 
 
 def test_where_the_store_cannot_be_read_nothing_goes(store: Store, home: Path) -> None:
