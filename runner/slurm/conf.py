@@ -60,6 +60,16 @@ class Cluster:
     power: Power | None = None
 
 
+# By themselves a run waits up to 2 s for the scheduler, and 3 s for its batch script. Microseconds and seconds.
+_SCHEDULER = (
+    "bf_interval=5",
+    "bf_continue",
+    "bf_max_job_test=1000",
+    "batch_sched_delay=0",
+    "sched_min_interval=200000",
+)
+
+
 def slurm_conf(
     cluster: Cluster,
     *,
@@ -138,7 +148,7 @@ def _scheduling() -> dict[str, object]:
         # Who asks for no memory reserves none, instead of the whole host's.
         "DefMemPerCPU": 1,
         "SchedulerType": "sched/backfill",
-        "SchedulerParameters": "bf_interval=5,bf_continue,bf_max_job_test=1000,batch_sched_delay=0,sched_min_interval=200000",
+        "SchedulerParameters": ",".join(_SCHEDULER),
         "PriorityType": "priority/basic",
         "PreemptType": "preempt/partition_prio",
         "PreemptMode": "REQUEUE",
