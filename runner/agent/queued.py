@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runner.slurm import Slurm
+    from runner.store import Store
 
 logger = logging.getLogger(__name__)
 
 EVERY_S = 10.0
 # A process of its own, since it reads the store; it ends so that none is left when the agent does.
 LASTS_S = 60.0
+# So long after its run a job has ended too.
+OUTLIVES_S = 30.0
 GIVEN_UP_AFTER_S = 10 * LASTS_S
 
 
@@ -66,9 +69,33 @@ def tend(uri: str, *, home: Path, lasts_s: float = LASTS_S) -> None:
                 logger.debug("%s is of another store", run_id)
             except Corrupt as error:  # The others wait all the same.
                 logger.warning("%s", error)
+        end_forgotten(cluster, store)
         if time.monotonic() > deadline_s:
             return
         time.sleep(EVERY_S)
+
+
+def end_forgotten(slurm: Slurm, store: Store) -> tuple[str, ...]:
+    """End the jobs of runs that ended a while ago, and return their ids. Raises EngineError, StoreError.
+
+    A slurmctld that was killed knows nothing of its last seconds: it takes jobs that ended then for such as run, and
+    keeps their hosts for them until these say next, after minutes, what they run.
+    """
+    from runner import runs
+
+    ended = []
+    for job in slurms.jobs(slurm):
+        if job.waits or not runs.is_id(job.name):
+            continue
+        try:
+            run = runs.load(store, job.name)
+        except (RunNotFound, Corrupt):
+            continue
+        if run.state.ended and time.time() - run.stages[-1].started_at_s > OUTLIVES_S:
+            logger.warning("%s has ended, its job %s is ended too", run.id, job.id)
+            slurm.run("scancel", job.id)
+            ended.append(job.id)
+    return tuple(ended)
 
 
 def main(argv: Sequence[str]) -> int:
