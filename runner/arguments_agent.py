@@ -75,13 +75,14 @@ def _start(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--cache-quota",
         metavar="SIZE",
-        default="50%",
-        help="what images, sources and data may take of the disk",
+        help="what images, sources and data may take of the disk (default: 50%%)",
     )
     head = made.add_argument_group("with --head")
     head.add_argument("--no-work", action="store_true", help="the head itself runs nothing")
-    head.add_argument("--cluster", default="pushtrain", metavar="NAME", help="the fleet's name")
+    head.add_argument("--cluster", metavar="NAME", help="the fleet's name (default: pushtrain)")
     head.add_argument("--store", default=argparse.SUPPRESS, help="where all hosts keep runs and models")
-    head.add_argument("--registry", metavar="HOST:PORT", help="where all hosts get images")
+    head.add_argument(
+        "--registry", metavar="HOST:PORT", help="where all hosts get images: HOST[:PORT][/PATH]"
+    )
     head.add_argument("--elastic", type=Path, metavar="F", help="hosts that are started when they are needed")
     head.add_argument("--serve-registry", action="store_true", help="run that registry here, on port 5000")

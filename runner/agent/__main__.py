@@ -27,6 +27,7 @@ from runner.agent import (
     queued,
     strangers,
 )
+from runner.agent.begin import BEGUN, LOCK
 from runner.agent.keeper import Keeper
 from runner.agent.settings import State
 from runner.agent.token import metrics_token
@@ -45,9 +46,6 @@ FIRST_LOOKS_EVERY_S = 2.0
 REGISTERS_WITHIN_S = 20.0
 LOGINS_EVERY_S = 10.0
 CACHES_EVERY_S = 900.0
-LOCK = "agent.lock"
-# Names the agent that has begun all of its daemons, or has taken them over.
-BEGUN = "agent.begun"
 
 
 def run(state: State) -> None:

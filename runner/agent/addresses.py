@@ -53,6 +53,37 @@ def resolve(host: str) -> str:
         raise UsageError(f"there is no host {host}", tip="name the head by its address") from None
 
 
+def own(given: str) -> str:
+    """The IPv4 address of a name or of itself, which has to be this machine's. Raises UsageError."""
+    try:
+        address = socket.gethostbyname(given) if given else ""
+    except (OSError, UnicodeError):
+        address = ""
+    if not address:
+        raise UsageError(
+            f"--address {given!r}: expected an IPv4 address of this machine, or a name that has one", tip=_OWN
+        )
+    found = ipaddress.IPv4Address(address)
+    if found.is_unspecified or found.is_multicast or not _is_here(address):
+        also = f" ({address})" if address != given else ""
+        raise UsageError(f"--address {given}{also}: it is none of this machine's addresses", tip=_OWN)
+    return address
+
+
+_OWN = "ip -4 addr lists them; without --address one is found"
+
+
+def _is_here(address: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+            # A broadcast address can be bound to.
+            probe.connect((address, _PORT))
+        except OSError:
+            return False
+    return True
+
+
 def _named(name: str) -> str:
     found = socket.gethostbyname(name)
     if ipaddress.ip_address(found).is_loopback:

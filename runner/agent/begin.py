@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from runner.agent import (
     needs,
     processes,
     token,
+    wishes,
 )
 from runner.agent.settings import Settings, State
 from runner.errors import EngineError, Refused, UsageError
@@ -34,49 +35,38 @@ if TYPE_CHECKING:
     from runner.agent.inventory import Inventory
     from runner.agent.layout import About
     from runner.agent.token import Token
+    from runner.agent.wishes import HeadWish, Wish
 
 REGISTERED_WITHIN_S = 60.0
 GIVE_UP_AFTER_FAILURES = 4
 # A head that says no for so long means it; in its first second it may not know better.
 DENIED_AFTER_S = 8.0
 LOCK = "agent.lock"
+# Names the agent that has begun all of its daemons, or has taken them over.
+BEGUN = "agent.begun"
 _LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """The command line of a start. `address` and `name` are found where they are None."""
+class Started:
+    """An agent's process, and where its logs began with it: what stands above is of earlier starts."""
 
-    address: str | None = None
-    name: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    gpus: bool = True
-    works: bool = True
-    cpus: int | None = None
-    memory_bytes: int | None = None
-    cache_quota: str = "50%"
-    home: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadWish(Wish):
-    """The command line of the first start of a fleet."""
-
-    cluster: str = "pushtrain"
-    store: str | None = None
-    registry: str | None = None
-    serves_registry: bool = False
-    elastic: Path | None = None
+    process: subprocess.Popen[bytes]
+    logs: processes.Logs
 
 
 def head(wish: HeadWish, state: State) -> About:
     """Write all that makes this machine the head. The key of an earlier start is kept, so that its hosts stay.
 
-    Raises UsageError, SpecError (of elastic.yml), EngineError (with all that is missing).
+    Raises UsageError, StoreError, SpecError (of elastic.yml), EngineError (with all that is missing).
     """
-    found = _ready(inventory.look(Path(wish.home)), role="head")
+    wishes.check(wish)
+    wishes.check_state(wish.cluster, state.folder)
+    address = addresses.own(wish.address) if wish.address is not None else addresses.of_head()
+    if wish.store is not None:
+        wishes.check_store(wish.store)
+    found = _offering(_ready(inventory.look(Path(wish.home)), role="head"), wish)
     state.make()
-    address = wish.address or addresses.of_head()
     grows = elastic.keep(wish.elastic, state.folder) if wish.elastic else elastic.kept(state.folder)
     settings = replace(_settings(wish, address), role="head", serves_registry=wish.serves_registry)
     registry = f"{address}:{Ports().registry}" if wish.serves_registry else wish.registry
@@ -103,12 +93,15 @@ def member(wish: Wish, state: State, *, head: str, given: Path, client: bool) ->
     Raises Refused for a token that others can read, UsageError, EngineError (with all that is missing, versions that
     are not the head's included).
     """
+    wishes.check(wish)
     told = token.read(given)
-    found = _ready(inventory.look(Path(wish.home)), role="client" if client else "member", told=told)
-    state.make()
     reached = told.cluster.address if head == told.cluster.head else addresses.resolve(head)
+    address = addresses.own(wish.address) if wish.address is not None else addresses.of_member(reached)
+    found = _ready(inventory.look(Path(wish.home)), role="client" if client else "member", told=told)
+    found = _offering(found, wish)
+    state.make()
     told = replace(told, cluster=replace(told.cluster, address=reached))
-    settings = _settings(wish, wish.address or addresses.of_member(reached))
+    settings = _settings(wish, address)
     settings = replace(settings, role="client", works=False) if client else settings
     return _written(settings, told, found, state)
 
@@ -117,7 +110,7 @@ def again(state: State) -> About:
     """The same as the last time, after a reboot or a change of this machine. Raises UsageError, EngineError."""
     settings = state.load()
     told = token.read(state.token)
-    found = _ready(inventory.look(Path(settings.home)), role=settings.role)
+    found = _offering(_ready(inventory.look(Path(settings.home)), role=settings.role), settings)
     state.make()
     if settings.role == "head":
         grows = elastic.kept(state.folder)
@@ -155,6 +148,11 @@ def _ready(found: Inventory, *, role: needs.Role, told: Token | None = None) -> 
             f"this machine is no {role} of a fleet yet; it lacks:\n{needs.listed(lacks)}",
             tip="pushtrain agent start again, when these are there",
         )
+    return found
+
+
+def _offering(found: Inventory, wish: Wish | Settings) -> Inventory:
+    wishes.check_offer(cpus=wish.cpus, memory_bytes=wish.memory_bytes, there=found)
     return found
 
 
@@ -199,28 +197,33 @@ def argv(state: State) -> list[str]:
     return [sys.executable, "-m", "runner.agent", "--state", str(state.folder)]
 
 
-def detached(state: State) -> subprocess.Popen[bytes]:
+def detached(state: State) -> Started:
     """Start the agent apart from this process; what it says goes to its log."""
+    # An earlier agent may have had the same number, as in a container that was started again.
+    (run_folder() / BEGUN).unlink(missing_ok=True)
+    logs = processes.Logs.now(state.logs)
     with (state.logs / "agent.log").open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv(state), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )  # fmt: skip
+    return Started(process=process, logs=logs)
 
 
-def wait(about: About, state: State, agent: subprocess.Popen[bytes]) -> None:
+def wait(about: About, started: Started) -> None:
     """Return when the head has this host (to a client: answers). Raises EngineError, with the log that says why."""
     deadline_s = time.monotonic() + REGISTERED_WITHIN_S
     while time.monotonic() < deadline_s:
-        if agent.poll() is not None:
-            raise EngineError(f"the agent ended:\n{processes.tail(state.logs / 'agent.log')}", tip=_LOOK)
-        _look_for_failures(about, state)
+        if started.process.poll() is not None:
+            raise EngineError(f"the agent ended:\n{started.logs.tail('agent.log')}", tip=_LOOK)
         if time.monotonic() > deadline_s - REGISTERED_WITHIN_S + DENIED_AFTER_S and _is_denied():
             break
-        if _has_begun(agent.pid) and _is_there(about):
-            return
+        if _has_begun(started.process.pid):
+            _look_for_failures(about, started.logs)
+            if _is_there(about):
+                return
         time.sleep(_LOOK_EVERY_S)
-    raise _not_there(about, state)
+    raise _not_there(about, started.logs)
 
 
 _LOOK = "pushtrain agent status"
@@ -229,7 +232,7 @@ _LOOK = "pushtrain agent status"
 def _has_begun(pid: int) -> bool:
     """Whether that agent is beyond its start: what is noted of daemons may be an earlier one's until then."""
     try:
-        return (run_folder() / "agent.begun").read_text() == f"{pid}\n"
+        return (run_folder() / BEGUN).read_text() == f"{pid}\n"
     except FileNotFoundError:
         return False
 
@@ -253,11 +256,11 @@ def _is_there(about: About) -> bool:
         return False
 
 
-def _look_for_failures(about: About, state: State) -> None:
+def _look_for_failures(about: About, logs: processes.Logs) -> None:
     noted = processes.load(run_folder() / "daemons.json")
     for daemon in daemons.wanted(about, run=run_folder()):
         if (note := noted.get(daemon.name)) and note.failures >= GIVE_UP_AFTER_FAILURES:
-            said = processes.tail(daemon.log(state.logs)) or processes.tail(daemon.printed(state.logs))
+            said = logs.tail(daemon.log(logs.folder).name) or logs.tail(daemon.printed(logs.folder).name)
             raise EngineError(f"{daemon.name} does not stay up:\n{said}", tip=_cure(said, daemon.name))
 
 
@@ -273,7 +276,7 @@ def _is_denied() -> bool:
     return reach.is_denied()
 
 
-def _not_there(about: About, state: State) -> EngineError:
+def _not_there(about: About, logs: processes.Logs) -> EngineError:
     from runner.agent import reach
 
-    return reach.explain(about, state)
+    return reach.explain(about, logs)

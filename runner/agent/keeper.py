@@ -88,8 +88,8 @@ class Keeper:
 
     def _take_over(self, kept: _Kept, note: Noted) -> None:
         logger.info("%s is taken over: process %d", kept.daemon.name, note.process.pid if note.process else 0)
-        kept.process, kept.since_s, kept.failures = note.process, note.since_s, note.failures
-        kept.restarts = note.restarts
+        # How often it failed is counted anew: who started this agent may have cured why.
+        kept.process, kept.since_s, kept.restarts = note.process, note.since_s, note.restarts
         self._watch(kept)
 
     def wait(self, wakeup: int, *, most_s: float) -> None:
@@ -125,7 +125,7 @@ class Keeper:
                 if kept.process is not None:
                     processes.end(kept.process, grace_s=GRACE_S)
                     self._forget(kept)
-                kept.due_s = None
+                kept.due_s, kept.failures = None, 0
         self._save()
 
     def rotate(self) -> None:

@@ -115,17 +115,22 @@ def tell(about: About, found: Node) -> None:
 
 
 def drain(name: str, *, reason: str) -> None:
-    """Give it no more jobs; those it has go on. Raises EngineError. Safe to repeat."""
+    """Give it no more jobs; those it has go on. Raises as `resume` does. Safe to repeat."""
+    _known(name)
     cluster().run("scontrol", "update", f"nodename={name}", "state=drain", f"reason={reason}")
 
 
 def resume(name: str) -> None:
     """Give it jobs again. Raises EngineError, UsageError where it does not know it. Safe to repeat."""
+    if _known(name).states & {"DRAIN", "DOWN", "FAIL"}:
+        cluster().run("scontrol", "update", f"nodename={name}", "state=resume")
+
+
+def _known(name: str) -> Node:
     found = node(cluster(), name, patience_s=10.0)
     if found is None:
         raise UsageError(f"there is no host {name} in the fleet", tip="pushtrain runners")
-    if found.states & {"DRAIN", "DOWN", "FAIL"}:
-        cluster().run("scontrol", "update", f"nodename={name}", "state=resume")
+    return found
 
 
 def jobs_on(name: str) -> tuple[str, ...]:

@@ -121,11 +121,30 @@ def load(path: Path) -> dict[str, Noted]:
         return {}
 
 
-def tail(path: Path, *, lines: int = 8) -> str:
-    """The end of a log; empty where there is none."""
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+    """The logs of a folder as they were at a moment, to tell what was written since; `sizes_bytes` by name."""
+
+    folder: Path
+    sizes_bytes: Mapping[str, int]
+
+    @classmethod
+    def now(cls, folder: Path) -> Logs:
+        """As they are now."""
+        return cls(folder=folder, sizes_bytes={each.name: each.stat().st_size for each in folder.iterdir()})
+
+    def tail(self, name: str) -> str:
+        """The end of what was written to one since; empty where that is nothing."""
+        return tail(self.folder / name, beyond_bytes=self.sizes_bytes.get(name, 0))
+
+
+def tail(path: Path, *, lines: int = 8, beyond_bytes: int = 0) -> str:
+    """The end of a log, of what stands `beyond_bytes` in it unless it was shortened; empty where there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            size_bytes = os.fstat(file.fileno()).st_size
+            first = beyond_bytes if beyond_bytes <= size_bytes else 0
+            file.seek(max(first, size_bytes - TAIL_BYTES))
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from runner.agent import membership, processes
+from runner.agent import membership
 from runner.errors import EngineError
 from runner.slurm.conf import Ports
 
 if TYPE_CHECKING:
     from runner.agent.layout import About
-    from runner.agent.settings import State
+    from runner.agent.processes import Logs
 
 _WITHIN_S = 5.0
 _DENIED = ("authentication", "credential", "Zero Bytes", "Munge")
 
 
-def explain(about: About, state: State) -> EngineError:
+def explain(about: About, logs: Logs) -> EngineError:
     """The likeliest reason, with the end of the log that speaks of it. Takes some seconds."""
     port = Ports().slurmctld
     if (trouble := _closed(about.head_address, port)) is not None:
@@ -26,7 +26,7 @@ def explain(about: About, state: State) -> EngineError:
             tip=f"on the head: pushtrain agent status; open its TCP port {port} to this host",
         )
     said = _said()
-    log = processes.tail(state.logs / ("slurmd.log" if about.works else "munged.log"))
+    log = logs.tail("slurmd.log" if about.works else "munged.log")
     if any(word in said + log for word in _DENIED):
         return EngineError(
             f"the head {about.head} refuses this host's token, or the two clocks differ: {said}\n{log}",

@@ -13,11 +13,14 @@ from runner.errors import EngineError, PushtrainError, UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from runner.agent.begin import HeadWish
     from runner.agent.layout import About
     from runner.agent.settings import State
+    from runner.agent.wishes import HeadWish
 
 _END_WITHIN_S = 90.0
+JOINS_OWN = ("token_file", "client")
+HEADS_OWN = ("no_work", "cluster", "store", "registry", "elastic", "serve_registry")
+EITHERS = ("name", "address", "label", "no_gpus", "cpus", "memory", "cache_quota")
 
 
 def start(asked: argparse.Namespace) -> int:
@@ -31,48 +34,83 @@ def start(asked: argparse.Namespace) -> int:
         os.environ["PYTHONSAFEPATH"] = "1"
         command = begin.argv(state)
         os.execv(command[0], command)  # noqa: S606  # no shell
-    agent = begin.detached(state)
+    started = begin.detached(state)
     try:
-        begin.wait(about, state, agent)
+        begin.wait(about, started)
     except PushtrainError:
         # What does not work is not left running: the next start begins anew.
-        agent.terminate()
-        agent.wait()
+        started.process.terminate()
+        started.process.wait()
         raise
     _tell_started(about, state)
     return 0
 
 
 def _begin(asked: argparse.Namespace, state: State) -> About:
-    from runner.agent import begin
+    from runner.agent import begin, wishes
 
-    if asked.head and asked.join:
-        raise UsageError("either --head or --join HOST", tip="pushtrain agent start --help")
+    _check_role(asked)
     if asked.head:
         return begin.head(_head_wish(asked), state)
-    if asked.join:
-        if asked.token_file is None:
-            raise UsageError(
-                "to join, a host needs the head's token",
-                tip=f"pushtrain agent start --join {asked.join} --token-file F",
-            )
-        return begin.member(
-            begin.Wish(**_wish(asked)), state, head=asked.join, given=asked.token_file, client=asked.client
-        )
+    if asked.join is not None:
+        wish = wishes.Wish(**_wish(asked))
+        return begin.member(wish, state, head=asked.join, given=asked.token_file, client=asked.client)
     return begin.again(state)
 
 
-def _head_wish(asked: argparse.Namespace) -> HeadWish:
-    from runner.agent import begin
+def _check_role(asked: argparse.Namespace) -> None:
+    """Refuse what does not go together, instead of leaving some of it out."""
+    if asked.head and asked.join is not None:
+        raise UsageError("--head --join: a machine is the head or joins one", tip="leave out one of the two")
+    if asked.head or asked.join is None:
+        _refuse(asked, JOINS_OWN, "only with --join HEAD", "pushtrain agent start --join HEAD --token-file F")
+    if not asked.head:
+        _refuse(asked, HEADS_OWN, "only with --head", "leave it out; or: pushtrain agent start --head …")
+    if not asked.head and asked.join is None:
+        why = "a start without --head or --join is as the last time"
+        _refuse(
+            asked, EITHERS, why, "leave it out; or say all again, with --head, or --join HEAD and its token"
+        )
+    if asked.join == "" or (asked.join is not None and asked.token_file is None):
+        raise UsageError(
+            "to join, a host needs the head's name and token",
+            tip=f"pushtrain agent start --join {asked.join or 'HEAD'} --token-file F",
+        )
+    if asked.serve_registry and asked.registry is not None:
+        raise UsageError(
+            "--registry --serve-registry: a fleet has one registry", tip="leave out one of the two"
+        )
 
-    return begin.HeadWish(
+
+def _refuse(asked: argparse.Namespace, names: tuple[str, ...], why: str, tip: str) -> None:
+    # By identity: a --cpus 0 equals False.
+    given = [
+        name
+        for name in names
+        if all(getattr(asked, name) is not each for each in (None, False)) and getattr(asked, name) != []
+    ]
+    if given:
+        raise UsageError(f"{' '.join('--' + name.replace('_', '-') for name in given)}: {why}", tip=tip)
+
+
+def _head_wish(asked: argparse.Namespace) -> HeadWish:
+    from runner.agent import wishes
+
+    return wishes.HeadWish(
         **_wish(asked),
-        cluster=asked.cluster,
-        store=asked.store or os.environ.get("PUSHTRAIN_STORE"),
-        registry=asked.registry or os.environ.get("PUSHTRAIN_REGISTRY"),
+        cluster=asked.cluster if asked.cluster is not None else "pushtrain",
+        store=asked.store if asked.store is not None else os.environ.get("PUSHTRAIN_STORE") or None,
+        registry=_registry(asked),
         serves_registry=asked.serve_registry,
         elastic=asked.elastic,
     )
+
+
+def _registry(asked: argparse.Namespace) -> str | None:
+    if asked.serve_registry or asked.registry is not None:
+        given: str | None = asked.registry
+        return given
+    return os.environ.get("PUSHTRAIN_REGISTRY") or None
 
 
 def _wish(asked: argparse.Namespace) -> dict[str, Any]:
@@ -85,8 +123,8 @@ def _wish(asked: argparse.Namespace) -> dict[str, Any]:
         "gpus": not asked.no_gpus,
         "works": not asked.no_work,
         "cpus": asked.cpus,
-        "memory_bytes": _size(asked.memory) if asked.memory else None,
-        "cache_quota": _quota(asked.cache_quota),
+        "memory_bytes": None if asked.memory is None else _size(asked.memory),
+        "cache_quota": _quota("50%" if asked.cache_quota is None else asked.cache_quota),
         "home": str(home()),
     }
 
@@ -113,7 +151,9 @@ def _size(text: str) -> int:
     try:
         return quantities.size(text)
     except ValueError as error:
-        raise UsageError(f"--memory: {error}", tip="--memory 64GiB") from error
+        raise UsageError(
+            f"--memory: {error}", tip="pushtrain agent start … --memory 64GiB, or without it"
+        ) from error
 
 
 def _tell_started(about: About, state: State) -> None:
@@ -123,6 +163,8 @@ def _tell_started(about: About, state: State) -> None:
     took_part = " and takes runs" if about.works else ""
     print(f"{about.name} ({about.address}) is {_ROLE[about.role]} of the fleet {about.cluster}{took_part}")
     if about.role == "head":
+        if about.store is not None:
+            print(f"all its hosts keep runs and models at {about.store}, which could be opened from here")
         _tell_token(about, state)
 
 
@@ -210,7 +252,7 @@ def drain(asked: argparse.Namespace) -> int:
     """Let a host take no more runs."""
     from runner.agent import membership
 
-    name = asked.host or _own_name()
+    name = _named(asked)
     membership.drain(name, reason=asked.reason or "drained by hand")
     jobs = membership.jobs_on(name)
     print(f"{name} takes no more runs" + (f"; still there: {', '.join(jobs)}" if jobs else ""))
@@ -221,7 +263,7 @@ def resume(asked: argparse.Namespace) -> int:
     """Let a host take runs again."""
     from runner.agent import membership
 
-    name = asked.host or _own_name()
+    name = _named(asked)
     membership.resume(name)
     print(f"{name} takes runs")
     return 0
@@ -269,10 +311,12 @@ def install(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _own_name() -> str:
+def _named(asked: argparse.Namespace) -> str:
+    """The host that a command is about. Raises EngineError on a machine of no fleet, which Slurm would not tell."""
     from runner.agent import layout
 
-    return layout.about().name
+    own = layout.about().name
+    return asked.host or own
 
 
 def _state(asked: argparse.Namespace) -> State:
