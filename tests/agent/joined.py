@@ -1,0 +1,116 @@
+"""A fleet that agents made on the lab's hosts, and a repository that is trained on it from a machine of a user."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.engines.project import PUSHTRAIN, wait_for
+from tests.lab.host import GPU_STATE, Host
+from tests.slurm.project import FleetProject
+
+CONF = {"SLURM_CONF": "/run/pushtrain/slurm.conf"}
+HOSTS = ("h0", "h1", "h2")
+COMMAND_WITHIN_S = 120.0
+
+
+@dataclass
+class Joined(FleetProject):
+    """h0 is the head, h1 and h2 are hosts of it, h3 is a client, on which commands are typed."""
+
+    me: str = "h3"
+
+    def agent(self, name: str, *words: str) -> str:
+        """What `pushtrain agent WORDS…` prints on a host."""
+        done = self.host(name).run(str(PUSHTRAIN), "agent", *words, timeout_s=COMMAND_WITHIN_S)
+        return done.stdout + done.stderr
+
+    def slurm(self, *argv: str) -> str:
+        """What a command of Slurm prints on the head."""
+        return self.host("h0").run(*argv, environ=CONF).stdout
+
+    def typed(self, *words: str) -> Any:
+        """The JSON of a command that a user types."""
+        return json.loads(self.pushtrain(*words, "--json").output)
+
+    def _own(self) -> Mapping[str, str]:
+        return self.environ
+
+    def _scratch(self, host: Host) -> Path:
+        return host.path(host.state) / "scratch"
+
+    def scratch(self, name: str, run_id: str, node: int) -> Path:
+        """Where a host has what a node of a run works in."""
+        return self._scratch(self.host(name)) / run_id / f"node-{node}" / "work"
+
+    def forget_scratch(self, name: str) -> None:
+        """Do what the next collection of a host would: remove what runs left there that ended without it."""
+        shutil.rmtree(self._scratch(self.host(name)), ignore_errors=True)
+
+    def _of_slurm(self) -> Iterator[str]:
+        for argv in (("squeue", "--format=%i %T %N %r"), ("sinfo", "-N", "--format=%N %P %a %T %E")):
+            yield self.host("h0").run(*argv, environ=CONF, check=False).stdout
+        for host in self.hosts:
+            for name in ("agent", "publisher", "slurmctld"):
+                log = host.path(f"/var/lib/pushtrain/log/{name}.log")
+                yield f"--- {name} of {host.name}\n{log.read_text()[-3000:]}" if log.exists() else ""
+
+    def leftovers(self) -> list[str]:
+        """What ended runs left that they should not; GPUs that nobody has and that are not free are among it."""
+        left = super().leftovers()
+        told = self.slurm("scontrol", "show", "node", "--detail", "--oneliner").splitlines()
+        used = [line.partition("GresUsed=")[2].partition(" ")[0] for line in told]
+        return left + [gres for gres in used if "IDX:N/A" not in gres]
+
+    # Hosts
+
+    def states(self) -> dict[str, str]:
+        """The hosts as Slurm has them."""
+        said = self.slurm("sinfo", "-hN", "-p", "p50", "-o", "%N %T")
+        return dict(line.split() for line in said.splitlines())
+
+    def until_idle(self, *names: str) -> None:
+        """Wait until these hosts are free."""
+        wait_for(
+            lambda: all(self.states().get(name) == "idle" for name in names or HOSTS),
+            what="idle hosts",
+            told=self.told,
+            within_s=90,
+        )
+
+    def daemon(self, name: str, daemon: str) -> int:
+        """The number of a daemon's process on its host, as the agent there has it; 0 where it does not run."""
+        noted = json.loads(self.host(name).path("/run/pushtrain/daemons.json").read_text())
+        process = noted[daemon]["process"]
+        return int(process["pid"]) if process else 0
+
+    def kill_daemon(self, name: str, daemon: str) -> None:
+        """Kill -9 a daemon by its number, and wait until the agent has started another."""
+        before = self.daemon(name, daemon)
+        assert before, f"{daemon} does not run on {name}: {self.told()}"
+        self.host(name).run("kill", "-9", str(before))
+        wait_for(lambda: self.daemon(name, daemon) not in (0, before), what=f"another {daemon}", within_s=10)
+
+    def until_remembered(self) -> None:
+        """Wait until Slurm has written down what runs: a slurmctld that is killed forgets the last seconds."""
+        began_s, saved = time.time(), self.host("h0").path("/var/lib/pushtrain/slurmctld/job_state")
+        wait_for(lambda: saved.exists() and saved.stat().st_mtime > began_s, what="its state", within_s=30)
+
+    def kill_agent(self, name: str) -> None:
+        """Kill -9 the agent of a host, not its daemons."""
+        self.host(name).run("sh", "-c", "kill -9 $(cat /run/pushtrain/agent.pid)")
+
+    def strangers(self, name: str) -> list[dict[str, str]]:
+        """What was ended on a host as nobody's, since it booted."""
+        log = self.host(name).path("/run/pushtrain/strangers.log")
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def use_gpu(self, name: str, number: int, *pids: int) -> None:
+        """Have the fake NVML of a host say that these processes compute on its GPU."""
+        state = {f"GPU-fake-{name}-{number}": {"processes": {str(pid): 1024 for pid in pids}}}
+        self.host(name).path(GPU_STATE).write_text(json.dumps(state))
