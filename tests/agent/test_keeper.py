@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,19 @@ def test_the_end_of_a_log_is_its_last_lines(tmp_path: Path) -> None:
     assert processes.tail(path) == ""
     path.write_text("one\n\ntwo\nthree\n")
     assert processes.tail(path, lines=2) == "two\nthree"
+
+
+def test_failures_are_counted_from_this_start_on(bench: Bench) -> None:
+    ends = bench.daemon("a", "exit 1")
+    keeper = bench.keeper(ends)
+    keeper.begin()
+    bench.until(keeper, lambda: bench.noted()["a"].failures == 3)
+    keeper.end()
+    assert bench.noted()["a"].failures == 0
+    first = bench.keeper(bench.daemon("b"))
+    first.begin()
+    noted = bench.noted()
+    processes.save(bench.folder / "daemons.json", {"b": replace(noted["b"], failures=4)})
+    second = bench.keeper(bench.daemon("b"))
+    second.begin()
+    assert bench.noted()["b"].failures == 0
