@@ -54,6 +54,9 @@ LOST_TIMES = 10
 # Whoever asks whether a supervisor lives holds its lock for a moment.
 LOCK_WAIT_S = 2.0
 
+# 128 and SIGTERM or SIGKILL: it may have been the whole job that was ended.
+_ENDED_FROM_OUTSIDE = (143, 137)
+
 
 class Supervision:
     """One supervisor's work on one run. Everything that must not be lost is in the run's folder, not here."""
@@ -125,9 +128,13 @@ class Supervision:
         else:
             self._end(State.FAILED, error, code=error.exit_code)
 
-    def _check_place(self) -> None:
-        """Raise Displaced where this supervisor was asked to end because its hosts are wanted back."""
-        why = self._watch.taken_over or (self._engine.displaced() if self._watch.signalled else "")
+    def _check_place(self, *, doubted: bool = False) -> None:
+        """Raise Displaced where the hosts are wanted back: asked where this process was signalled, or it is `doubted`.
+
+        What ends a job ends its steps, and may not find this process.
+        """
+        asks = doubted or self._watch.signalled
+        why = self._watch.taken_over or (self._engine.displaced() if asks else "")
         if why:
             raise Displaced(why, tip="pushtrain queue")
 
@@ -142,7 +149,7 @@ class Supervision:
         outcome = self._recorded() or self._follow_adopted()
         while outcome is None or self._again(outcome):
             outcome = self._attempt_on_hosts()
-            self._check_place()
+            self._check_place(doubted=outcome.kind == "lost" or outcome.code in _ENDED_FROM_OUTSIDE)
             self._record.note_end(outcome, why=self._watch.why)
             self._record.note_steps_lost()
 

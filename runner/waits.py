@@ -59,6 +59,7 @@ class Waiting:
         lease_s = float(os.environ.get("PUSHTRAIN_LEASE_S", LEASE_S))
         while turn is not None and (ahead := turn.ahead()):
             self._wait(turn.reason(ahead), until="its turn did not come")
+            self._engine.give_way([run.id for run in ahead])
             turn.pass_over(ahead, after_s=lease_s * PASSED_OVER_AFTER_LEASES, end=self._end_other)
 
     def _lives(self, run: Run) -> bool:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EVERY_S = 10.0
+# So often it is looked for runs that lost their job; Slurm remembers for 300 s how one ended.
+REVIVED_EVERY_S = 120.0
 # A process of its own, since it reads the store; it ends so that none is left when the agent does.
 LASTS_S = 60.0
 # So long after its run a job has ended too.
@@ -42,9 +44,13 @@ def waiting(slurm: Slurm) -> tuple[str, ...]:
 def watch(slurm: Slurm, *, store: str | None, ended: Callable[[], bool]) -> None:
     """Start that process whenever runs wait, until `ended`. Blocks."""
     uri = store or str(run_folder() / "home" / "store")
+    revive_at_s = time.monotonic() + REVIVED_EVERY_S
     while not ended():
         try:
-            if waiting(slurm):
+            due = time.monotonic() >= revive_at_s
+            if due:
+                revive_at_s = time.monotonic() + REVIVED_EVERY_S
+            if due or waiting(slurm):
                 command = [sys.executable, "-m", "runner.agent.queued", "--store", uri]
                 subprocess.run(command, check=False, timeout=GIVEN_UP_AFTER_S)
         except EngineError as error:
@@ -57,10 +63,13 @@ def watch(slurm: Slurm, *, store: str | None, ended: Callable[[], bool]) -> None
 def tend(uri: str, *, home: Path, lasts_s: float = LASTS_S) -> None:
     """Look after the runs of that store until none waits, or for so long. Raises PushtrainError. Safe to repeat."""
     from runner import engines, runs
+    from runner.agent import revival
     from runner.store import open_store
 
     store, engine = open_store(uri), engines.load("slurm", home=home, store=uri)
     cluster, deadline_s = slurms.find(), time.monotonic() + lasts_s
+    for run in revival.lost(store, {job.name for job in slurms.jobs(cluster)}):
+        revival.revive(run, store=store, slurm=cluster, submit=engine.submit)
     while found := waiting(cluster):
         for run_id in found:
             try:

@@ -9,6 +9,7 @@ from runner.errors import PlanError, Refused, UsageError
 
 if TYPE_CHECKING:
     import queue
+    from collections.abc import Sequence
     from pathlib import Path
 
     from runner.host.channel import Channel, Event
@@ -68,6 +69,9 @@ class Engine(Protocol):
 
     def clear(self, run_id: str, *, files: bool) -> None:
         """As `sweep`, of a run that is over; with `files` its folders on the hosts go as well. Safe to repeat."""
+
+    def give_way(self, run_ids: Sequence[str]) -> None:
+        """Hold no hosts while these runs have to end first: raises Displaced where there are hosts to give back."""
 
     def release(self) -> None:
         """Give the slots back. Safe to repeat."""

@@ -18,6 +18,7 @@ from runner.store import open_store
 
 if TYPE_CHECKING:
     import queue
+    from collections.abc import Sequence
     from pathlib import Path
 
     from runner.host.channel import Channel, Event
@@ -151,6 +152,9 @@ class Machine:
         self.sweep(run_id)
         if files:
             removal.remove(self._home / "scratch" / run_id)
+
+    def give_way(self, run_ids: Sequence[str]) -> None:
+        """It holds nothing before its turn."""
 
     def release(self) -> None:
         """Give the GPUs back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -156,7 +157,7 @@ class Cluster:
         """Why Slurm takes the hosts away to start the job again, empty where it does not."""
         if self._allocation is not None and self._allocation.displaced():
             return (
-                "its hosts were taken away, by a run of higher priority or a fault; it is in the queue again"
+                "its hosts were taken away, by a run of higher priority or a fault; it goes on in the queue"
             )
         return ""
 
@@ -196,11 +197,11 @@ class Cluster:
                 logger.warning("%s", error)
                 why = str(error)
             time.sleep(1)
-        if job.restarts >= MOST_RESTARTS:
-            raise EngineError(
-                f"started {job.restarts} times on hosts that do not answer: {why}", tip="sinfo -R"
-            )
-        job.requeue()
+        in_vain = job.restarts - runs.load(open_store(self._uri), job.name).attempt
+        if in_vain >= MOST_RESTARTS:
+            raise EngineError(f"started {in_vain} times on hosts that do not answer: {why}", tip="sinfo -R")
+        with contextlib.suppress(EngineError):  # A head that was killed may have forgotten it.
+            job.requeue()
         raise Displaced(f"{why}; it waits for other hosts", tip="pushtrain queue")
 
     def _own(self) -> Allocation:
@@ -249,6 +250,15 @@ class Cluster:
             self._allocation.roll(end=run_id, drop=run_id if files else None)
         except EngineError as error:
             logger.warning("left behind: %s", error)
+
+    def give_way(self, run_ids: Sequence[str]) -> None:
+        """Back into the queue until the jobs of these runs have ended. Raises Displaced."""
+        job = self._own()
+        before = [each.id for run_id in run_ids for each in slurm.jobs(self._slurm, name=run_id)]
+        job.requeue()
+        if before:
+            job.wait_for(before)
+        raise Displaced(f"waits for its turn, behind {', '.join(run_ids)}", tip="pushtrain queue")
 
     def release(self) -> None:
         """The hosts are given back when the batch script ends."""

@@ -97,7 +97,7 @@ class Tender:
             self._tell(run, self._reason(job))
 
     def _late(self, run: Run, job: Job) -> str:
-        if run.state in (State.COLLECTING, State.PUBLISHING):
+        if run.attempts:
             return ""  # It has trained: nobody would thank us.
         try:
             limit_s = plan.from_json(self._store.read(runs.key(run.id, "plan.json"))).limits.queue_s

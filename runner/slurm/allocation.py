@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -111,7 +112,7 @@ class Allocation:
         return made
 
     def displaced(self) -> bool:
-        """Whether Slurm is taking the hosts away to start the job again: preempted, requeued, or a host was lost.
+        """Whether Slurm is taking the hosts away: preempted, requeued, a host was lost, the batch script was killed.
 
         True as well where slurmctld does not say: nothing is lost by leaving the run open.
         """
@@ -121,10 +122,7 @@ class Allocation:
             return True
         # The first of each name: a comment that says the same words comes later.
         fields = dict(word.partition("=")[::2] for word in reversed(text.split()))
-        return int(fields.get("Restarts", 0)) > self.restarts or fields.get("JobState") in (
-            "PREEMPTED",
-            "NODE_FAIL",
-        )
+        return int(fields.get("Restarts", 0)) > self.restarts or fields.get("JobState") != "RUNNING"
 
     def requeue(self) -> None:
         """Give the hosts back and wait in the queue again. Slurm ends this process then. Raises EngineError."""
@@ -132,6 +130,12 @@ class Allocation:
 
     def _names(self) -> list[str]:
         return self.slurm.run("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
+
+    def wait_for(self, jobs: Sequence[str]) -> None:
+        """Start the requeued job only when those have ended. Without that it would only come back to wait again."""
+        dependency = f"Dependency=singleton,afterany:{':'.join(jobs)}"
+        with contextlib.suppress(EngineError):
+            self.slurm.run("scontrol", "update", f"JobId={self.job}", dependency)
 
     def _peers(self) -> list[str]:
         names = self._names()

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from runner import runs
 from runner.slurm import submission
 from runner.slurm.queue import read_marked
+from tests.engines.project import wait_for
 from tests.slurm.project import FleetProject
 
 # Told a store, the id of a run and a group: puts the same run into the queue again, in that group.
@@ -67,3 +69,29 @@ def test_a_run_waits_for_the_earlier_runs_of_its_group_and_for_no_other(fleet: F
     assert f"afterany:{jobs[2]}" in waits[4]
     fleet.slurm("scancel", *jobs[1:])
     fleet.pushtrain("cancel", like, "--kill")
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(300)
+def test_a_run_that_got_hosts_before_its_turn_gives_them_back(fleet: FleetProject) -> None:
+    fleet.write("hold()", resources={"nodes": 3})
+    fleet.pushtrain("run", "--detach")
+    like = fleet.run.id
+    for _ in range(2):
+        fleet.host("h0").run(sys.executable, "-c", SUBMIT, fleet.store_uri, like, "one")
+    first, second = fleet.run_ids[-2:]
+    fleet.until("running", run_id=first)
+    waits = next(job for job in fleet.jobs() if "PENDING" in job).split()[0]
+    fleet.slurm("scontrol", "update", f"JobId={waits}", "Dependency=")
+    wait_for(
+        lambda: "waits for its turn" in runs.load(fleet.store, second).reason,
+        what="the turn",
+        told=fleet.told,
+    )
+    wait_for(
+        lambda: "afterany" in fleet.slurm("scontrol", "show", "job", waits),
+        what="a dependency",
+        told=fleet.told,
+    )
+    for run_id in (second, first, like):
+        fleet.pushtrain("cancel", run_id, "--kill")
