@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EVERY_S = 10.0
+_TROUBLE = "queue-trouble"
 # So often it is looked for runs that lost their job; Slurm remembers for 300 s how one ended.
 REVIVED_EVERY_S = 120.0
 # A process of its own, since it reads the store; it ends so that none is left when the agent does.
@@ -52,12 +53,33 @@ def watch(slurm: Slurm, *, store: str | None, ended: Callable[[], bool]) -> None
                 revive_at_s = time.monotonic() + REVIVED_EVERY_S
             if due or waiting(slurm):
                 command = [sys.executable, "-m", "runner.agent.queued", "--store", uri]
-                subprocess.run(command, check=False, timeout=GIVEN_UP_AFTER_S)
+                _noted(
+                    subprocess.run(
+                        command, check=False, timeout=GIVEN_UP_AFTER_S, stderr=subprocess.PIPE, text=True
+                    )
+                )
         except EngineError as error:
             logger.info("the queue was not looked after: %s", error)
         except subprocess.TimeoutExpired:  # Such as a folder of a file server that is gone.
             logger.warning("the queue was not looked after: the store %s says nothing", uri)
         time.sleep(EVERY_S)
+
+
+def trouble() -> str:
+    """Why the queue was not looked after at the last time; empty where it was."""
+    try:
+        return (run_folder() / _TROUBLE).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _noted(done: subprocess.CompletedProcess[str]) -> None:
+    sys.stderr.write(done.stderr)
+    last = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+    if last:
+        (run_folder() / _TROUBLE).write_text(last[0])
+    else:
+        (run_folder() / _TROUBLE).unlink(missing_ok=True)
 
 
 def tend(uri: str, *, home: Path, lasts_s: float = LASTS_S) -> None:

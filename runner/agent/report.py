@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import daemons, inventory, membership, processes
+from runner.agent import daemons, inventory, membership, processes, queued
 from runner.errors import EngineError
 from runner.lock import is_held
 from runner.quantities import format_size
@@ -40,6 +40,8 @@ def rows(about: About, state: State, *, slurm: Slurm) -> Iterator[tuple[str, boo
         )
         told = ", ".join(f"{count} {model}" for model, count in gpus.items()) or "none"
         yield f"GPUs      {told}", True
+    if said := queued.trouble():
+        yield f"queue     not looked after: {said}", False
     for name, value in (("store", about.store), ("registry", about.registry), ("state", about.state)):
         if value:
             yield f"{name:<9} {value}", True

@@ -25,6 +25,7 @@ After=network-online.target docker.service
 
 [Service]
 Environment={_escaped(f"PUSHTRAIN_HOME={settings.home}")}
+EnvironmentFile=-/etc/pushtrain/environment
 ExecStart={_escaped(sys.executable)} -m runner.cli agent start --foreground --state {_escaped(str(state.folder))}
 Environment=PYTHONSAFEPATH=1
 KillMode=process
