@@ -64,7 +64,7 @@ def head(wish: HeadWish, state: State) -> About:
     wishes.check_state(wish.cluster, state.folder)
     address = addresses.own(wish.address) if wish.address is not None else addresses.of_head()
     if wish.store is not None:
-        wishes.check_store(wish.store)
+        wishes.check_store(wish.store, home=Path(wish.home))
     found = _offering(_ready(inventory.look(Path(wish.home)), role="head"), wish)
     state.make()
     grows = elastic.keep(wish.elastic, state.folder) if wish.elastic else elastic.kept(state.folder)

@@ -83,10 +83,14 @@ def check_offer(*, cpus: int | None, memory_bytes: int | None, there: Inventory)
         )
 
 
-def check_store(uri: str) -> None:
-    """Open a store once, as all hosts will. Raises UsageError for a folder that cannot be one, StoreError."""
+def check_store(uri: str, *, home: Path) -> None:
+    """Open a store once, as all hosts will. Raises UsageError for a folder that cannot be one, StoreError.
+
+    What is below `home` may be missing with all that is above it: the agent makes its home.
+    """
     store = open_store(uri)
-    if (folder := _folder(uri)) is not None:
+    folder = _folder(uri)
+    if folder is not None and not (folder.is_relative_to(home) and not folder.exists()):
         _check_folder(uri, folder)
     try:
         next(iter(store.children("")), None)

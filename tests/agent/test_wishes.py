@@ -89,8 +89,8 @@ def test_an_address_of_this_machine_may_be_a_name() -> None:
 
 def test_a_store_is_a_folder_that_is_there_or_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    for uri in (str(tmp_path), str(tmp_path / "new"), f"file://{tmp_path}"):
-        wishes.check_store(uri)
+    for uri in (str(tmp_path), str(tmp_path / "new"), str(tmp_path / "home" / "store"), f"file://{tmp_path}"):
+        wishes.check_store(uri, home=tmp_path / "home")
     assert not (tmp_path / "new").exists()
 
 
@@ -102,11 +102,11 @@ def test_a_store_that_cannot_be_is_told(tmp_path: Path) -> None:
         (str(tmp_path / "file"), "is no folder"),
     ):
         with pytest.raises(UsageError, match=why) as raised:
-            wishes.check_store(uri)
+            wishes.check_store(uri, home=tmp_path / "home")
         assert raised.value.tip
     for uri in ("", "http://store", "s3://bucket/fleet?endpoint=http://127.0.0.1:9&region=a&attempts=1"):
         with pytest.raises(StoreError) as raised_by_store:
-            wishes.check_store(uri)
+            wishes.check_store(uri, home=tmp_path / "home")
         assert raised_by_store.value.tip
 
 
