@@ -257,6 +257,7 @@ def test_a_run_goes_on_while_the_head_is_off_and_boots(fleet: Joined) -> None:
     fleet.agent("h0", "drain", "h0", "--reason", "kept free")
     fleet.write(HOLDS, **TWO)
     submitted(fleet, ranks=2)
+    fleet.until_remembered()
     fleet.host("h0").off()
     fleet.let_go("ping", node=0)
     fleet.until_prints("still here", rank=0)
