@@ -93,7 +93,7 @@ def check_store(uri: str, *, home: Path) -> None:
     if folder is not None and not (folder.is_relative_to(home) and not folder.exists()):
         _check_folder(uri, folder)
     try:
-        next(iter(store.children("")), None)
+        next(iter(store.children("runs")), None)
     except StoreError as error:
         raise type(error)(
             f"the store {uri} cannot be opened: {error}",
