@@ -269,6 +269,24 @@ def test_a_run_goes_on_while_the_head_is_off_and_boots(fleet: Joined) -> None:
     fleet.until_idle()
 
 
+def test_a_run_whose_supervisor_was_on_the_head_goes_on_when_the_head_is_back(fleet: Joined) -> None:
+    fleet.write(HOLDS, resources={"nodes": 3})
+    submitted(fleet, ranks=3)
+    fleet.until_remembered()
+    assert fleet.batch_host().name == "h0"
+    fleet.host("h0").off()
+    assert fleet.lab is not None
+    wait_for(lambda: not fleet.host("h1").docker("ps", "-q"), what="the end of what h1 ran", told=fleet.told)
+    fleet.lab.boot("h0")
+    fleet.agent("h0", "start")
+    wait_for(lambda: fleet.run.attempt == 2, what="another attempt", told=fleet.told, within_s=300)
+    for rank in range(3):
+        fleet.until_prints("I live", attempt=2, rank=rank)
+    let_go(fleet, ranks=3)
+    fleet.until("succeeded")
+    fleet.until_idle()
+
+
 def test_what_a_job_left_is_ended_when_slurm_ends_it(fleet: Joined) -> None:
     fleet.agent("h0", "drain", "h0", "--reason", "kept free")
     fleet.write("print('I live', flush=True); hold()", **TWO)
