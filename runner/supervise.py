@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import causes, engines, entry, finish, jobs, plan, preparation, runs, source
+from runner.again import LOST_TIMES, again
 from runner.agreement import Agreement
 from runner.errors import (
     Cancelled,
     Displaced,
     EngineError,
     HostLost,
+    NotFound,
     PushtrainError,
     StoreError,
     TrainingFailed,
@@ -49,8 +51,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# As often as this a run on a fleet is started again after a lost host, whatever its `retry:` says.
-LOST_TIMES = 10
+# No fault that passes: the batch script of a fleet starts no other supervisor then.
+NOT_THIS_STORE = 66
 # Whoever asks whether a supervisor lives holds its lock for a moment.
 LOCK_WAIT_S = 2.0
 
@@ -333,19 +335,13 @@ class Supervision:
 
     def _again(self, outcome: Outcome) -> bool:
         """Whether `retry:` of train.yml starts the gang once more."""
-        retries, attempts = self._plan.retries, own_ends(self._record.load().attempts)
-        most = retries.max
-        lost = outcome.kind == "lost" and "node-lost" in retries.on
-        if (
-            outcome.kind == "lost" and self._engine.allocated
-        ):  # Where hosts come and go that is no failure of the run.
-            lost, most = True, max(most, LOST_TIMES)
-        wanted = lost or (outcome.kind == "failed" and outcome.code in retries.exit_codes)
-        if wanted and len(attempts) <= most:
-            number, why = self._record.load().attempt, outcome.cause or outcome.code
-            self._record.say(f"attempt {number} {outcome.kind} ({why}): starting again")
-            return True
-        return False
+        attempts = self._record.load().attempts
+        if not again(outcome, self._plan.retries, attempts, on_fleet=self._engine.allocated):
+            return False
+        self._record.say(
+            f"attempt {len(attempts)} {outcome.kind} ({outcome.cause or outcome.code}): starting again"
+        )
+        return True
 
     # Ends
 
@@ -363,11 +359,6 @@ class Supervision:
         self._engine.clear(self._id, files=self._record.is_sealed() or not self._record.load().attempts)
 
 
-def own_ends(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    """The attempts that did not end because Slurm gave their hosts to others: those use up no `retry:`. Pure."""
-    return tuple(each for each in attempts if (each.outcome, each.exit_code) != ("lost", Displaced.exit_code))
-
-
 def main(argv: list[str]) -> int:
     """Supervise one run to its end. Returns 0, 75 when another supervisor has it, or a fault's code."""
     parser = argparse.ArgumentParser(prog="pushtrain supervise")
@@ -377,6 +368,14 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     home = Path(os.environ["PUSHTRAIN_HOME"])
+    try:
+        open_store(asked.store).read(runs.key(asked.run, "plan.json"))
+    except NotFound:  # Another folder of that name: to try again would not help.
+        logger.error("%s has no %s: do all hosts reach that store?", asked.store, asked.run)
+        return NOT_THIS_STORE
+    except StoreError as error:
+        logger.error("%s: %s", asked.run, error)
+        return error.exit_code
     with held(home / "scratch" / asked.run / "supervisor.lock", wait_s=LOCK_WAIT_S) as mine:
         if not mine:
             logger.error("%s has a supervisor already", asked.run)

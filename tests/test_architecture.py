@@ -22,7 +22,7 @@ ORDER = (
     "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
     "lock", "removal", "runs", "parameters", "remarks", "plan", "entry", "agreement", "idle", "writers", "host",
-    "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "record", "turns", "waits",
+    "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "again", "record", "turns", "waits",
     "progress", "collect", "release", "finish", "preparation", "interrupts", "trust", "checkout", "supervise",
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer",

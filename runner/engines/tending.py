@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 3.0
+SPOKEN_WITHIN_S = 15.0
 # So many of those before it are named.
 NAMED = 3
 # A job that Slurm put back so often before it trained has a fault that does not pass.
@@ -58,11 +59,25 @@ class Tender:
 
     def _tend(self, run: Run) -> bool:
         job = self._just_seen(run) or next(iter(slurm.jobs(self._slurm, name=run.id)), None)
+        if job is None or not job.waits:
+            self._doubt_store(run, job)
         if job is None:
             return False
         if job.waits and not run.state.ended:
             self._tend_waiting(run, job)
         return True
+
+    def _doubt_store(self, run: Run, job: Job | None) -> None:
+        """A run whose job started and that nobody took: its supervisor sees another store."""
+        if run.supervisor is not None or run.state.ended:
+            return
+        if job is not None and time.time() - (job.starts_at_s or time.time()) < SPOKEN_WITHIN_S:
+            return
+        where = f"its job runs on {job.hosts}" if job is not None else "its job is over"
+        reason = f"{where}, and no supervisor has spoken: all hosts have to reach the store {self._store.uri}"
+        if run.reason != reason:
+            tip = "PUSHTRAIN_STORE=s3://…, or a folder that is mounted on all hosts under that path"
+            runs.move(self._store, run.id, run.state, at_s=time.time(), reason=reason, tip=tip)
 
     def _just_seen(self, run: Run) -> Job | None:
         """The run's job if it waited a moment ago: whoever looks after a thousand asks Slurm once, not for each."""

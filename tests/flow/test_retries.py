@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from runner.again import own_ends
 from runner.errors import Displaced, EngineError
 from runner.runs import Attempt
-from runner.supervise import own_ends
 
 
 def attempt(number: int, outcome: str, code: int) -> Attempt:

@@ -170,3 +170,11 @@ def test_mpirun_reaches_every_host_without_sshd(lab: Lab, fleet: FleetProject) -
     assert finished.code == 0, finished.output + fleet.told()
     for rank in range(6):
         assert f"I am {rank} of 6" in fleet.log(fleet.run.id, rank=rank)
+
+
+def test_a_store_that_the_hosts_do_not_see_is_named(fleet: FleetProject) -> None:
+    fleet.write("pass", resources={"nodes": 3})
+    fleet.me, fleet.store_uri = "h2", "/var/lib/only-here"
+    finished = fleet.pushtrain("run", within_s=60)
+    assert finished.code == 72, finished.output
+    assert "all hosts have to reach the store" in finished.output
