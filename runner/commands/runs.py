@@ -118,6 +118,8 @@ def logs(asked: argparse.Namespace) -> int:
     )
     for event in events:
         if isinstance(event, Moved):
+            if event.run.reason and event.run.reason != found.reason:
+                print(f"{found.id} {event.run.state}: {event.run.reason}", file=sys.stderr)
             found = event.run
         if (
             isinstance(event, Lines)

@@ -55,7 +55,8 @@ class Cluster:
         self._slurm = slurm.find()
         self._allocation: Allocation | None = allocation.mine(self._slurm)
         self._hosts: tuple[Here, ...] = ()
-        self._tender = tending.Tender(self._slurm, open_store(store))
+        # Who looks at a run is not held up where the head is away: the run goes on without it.
+        self._tender = tending.Tender(replace(self._slurm, patience_s=0.0), open_store(store))
 
     # Whoever asks for a run
 
