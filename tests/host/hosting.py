@@ -16,6 +16,7 @@ from typing import Any
 from runner.host import channel
 from runner.host.channel import Channel, Event
 from runner.host.job import Job
+from runner.host.node import ATTEMPT
 from runner.launch import Process
 from tests.engines.project import WITHIN_S
 
@@ -119,6 +120,7 @@ def job(place: Path, *processes: Process, work: Path | None = None, **others: An
     """A job of one node whose source is there already."""
     work = work or place / "scratch" / "work"
     work.mkdir(parents=True, exist_ok=True)
+    (work.parent / ATTEMPT).write_text("1")  # What lies in it is of the attempt before.
     place.chmod(0o755)
     given: dict[str, Any] = {
         "venv": None,
