@@ -294,10 +294,11 @@ def test_what_a_job_left_is_ended_when_slurm_ends_it(fleet: Joined) -> None:
     [job] = [line.split()[0] for line in fleet.jobs()]
     batch = fleet.batch_host()
     node = next(host for host in map(fleet.node_of, range(2)) if host is not batch)
-    batch.kill("slurm_script")
-    batch.kill("runner.supervise")
+    # The host first: one that Slurm tells to end leaves nothing.
     for name in ("runner.host.leash", "runner.host"):
         node.kill(name)
+    batch.kill("slurm_script")
+    batch.kill("runner.supervise")
     wait_for(lambda: fleet.strangers(node.name), what="what it ended", told=fleet.told)
     ended = fleet.strangers(node.name)
     assert {(each["kind"], each["by"]) for each in ended} == {("container", f"epilog of job {job}")}
