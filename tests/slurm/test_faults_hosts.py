@@ -14,7 +14,7 @@ from tests.slurm.training import begin, complete, let_go
 if TYPE_CHECKING:
     pass
 
-pytestmark = [pytest.mark.fleet, pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.fleet, pytest.mark.slow, pytest.mark.timeout(500)]
 
 CUT_S = 10.0
 
