@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.project import wait_for
 from tests.lab import Lab, LabError
 from tests.lab.namespaces import Process, awaited
 from tests.lab.plan import Plan
@@ -251,7 +252,7 @@ class TestFaults:
     def test_a_daemon_is_killed_and_started_again(self, lab: Lab, name: str) -> None:
         host = lab.host("h1")
         assert host.kill(name) == 1
-        assert host.pids(name) == []
+        wait_for(lambda: host.pids(name) == [], what="its end")
         assert len(lab.host("h2").pids(name)) == 1
         host.start(name)
         assert len(host.pids(name)) >= 1
