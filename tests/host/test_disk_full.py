@@ -31,10 +31,9 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_node_that_finds_the_disk_full_says_on_which_host_and_where(small: Path, tmp_path: Path) -> None:
-    (small / "work").mkdir()
+    node = Node(job(tmp_path, *under_launcher("true"), venv="x", work=small / "work", scratch=str(small)))
     with contextlib.suppress(OSError), (small / "filler").open("wb") as file:
         file.write(bytes(2 << 20))
-    node = Node(job(tmp_path, *under_launcher("true"), venv="x", work=small / "work", scratch=str(small)))
     with pytest.raises(EngineError, match=rf"disk of {os.uname().nodename} is full: .* {small}") as raised:
         node.fetch()
     assert "pushtrain gc" in raised.value.tip
