@@ -1,14 +1,13 @@
 """Names of hosts -> machines of Amazon EC2.
 
-A machine is found by its tags alone, so a head that lost its disk still finds those it started. The token lies in S3,
-encrypted at rest, and the user data names it by a URL that is good until `start_within`: who reads user data later, as
-every training on the machine can, finds nothing. A role that may read the token would be open to every training, too.
+A machine is found by its tags alone, so a head that lost its disk still finds those it started. The token lies in S3
+for each launch anew, encrypted at rest, and the user data names it by a URL; the machine removes it before it is a host
+(ec2_token.py), and the head when it stops the machine. A role that may read it would be open to every training, too.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import shlex
 import time
@@ -21,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from runner.errors import EngineError
 from runner.providers import Machine, Place, Started
+from runner.providers.ec2_token import Tokens, Urls, fetching
 from runner.providers.settings import Ec2, Elastic
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Launch:
     """One start of a host, noted before it is asked for: whoever repeats it asks for the same, and gets the same."""
 
     nonce: str
-    url: str
+    urls: Urls
     until_s: float
 
 
@@ -102,12 +103,12 @@ class Ec2Machines:
         """Terminates them, and of a name all there are. Raises EngineError."""
         wanted = set(names)
         doomed = [machine.id for machine in self.running() if machine.name in wanted]
-        for name in wanted:
-            self._note(name).unlink(missing_ok=True)
         if doomed:
             logger.info("terminating %s", ", ".join(doomed))
             with _calling("terminating machines"):
                 self.client.terminate_instances(InstanceIds=doomed)
+        for name in sorted(wanted):
+            self._forget(name)
 
     def running(self) -> tuple[Machine, ...]:
         """All machines with this fleet's tag. Raises EngineError."""
@@ -138,6 +139,8 @@ class Ec2Machines:
                         return f"{code}: {said}"
                 except BotoCoreError as error:
                     return f"{type(error).__name__}: {error}"
+                except EngineError as error:
+                    return f"{error}; {error.tip}"
         return "EC2 has none: " + "; ".join(reasons)
 
     def _launched(self, name: str, machine_type: str, subnet: str) -> Machine:
@@ -159,34 +162,45 @@ class Ec2Machines:
 
     def _launch(self, name: str, *, fresh: bool) -> Launch:
         """The start that was noted and may have been asked for already, or a new one that is noted now."""
-        path = self._note(name)
-        if not fresh and path.exists():
-            noted = Launch(**json.loads(path.read_text()))
-            if noted.until_s > time.time() + self.settings.start_within / 2:
-                return noted
+        noted = self._noted(name)
+        if not fresh and noted and noted.until_s > time.time() + self.settings.start_within / 2:
+            return noted
+        self._forget(name)
         seconds = min(int(self.settings.start_within), _MOST_URL_S)
-        made = Launch(nonce=uuid.uuid4().hex, url=self._token_url(seconds), until_s=time.time() + seconds)
+        nonce, until_s = uuid.uuid4().hex, time.time() + seconds
+        urls = self._tokens.put(nonce, self._token(), seconds=seconds)
+        made = Launch(nonce=nonce, urls=urls, until_s=until_s)
+        path = self._note(name)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = path.with_suffix(".part")
         part.touch(mode=0o600)
-        part.write_text(json.dumps(made.__dict__))
+        part.write_bytes(msgspec.json.encode(made))
         part.rename(path)
         return made
 
-    def _token_url(self, seconds: int) -> str:
+    def _noted(self, name: str) -> Launch | None:
         try:
-            content = self.place.token.read_bytes()
+            return msgspec.json.decode(self._note(name).read_bytes(), type=Launch)
+        except (FileNotFoundError, msgspec.DecodeError):  # the latter of an older version
+            return None
+
+    def _forget(self, name: str) -> None:
+        """The start that was noted, and its token. Raises EngineError."""
+        if noted := self._noted(name):
+            self._tokens.remove(noted.nonce)
+        self._note(name).unlink(missing_ok=True)
+
+    @property
+    def _tokens(self) -> Tokens:
+        return Tokens(s3=self.s3, folder=self.ec2.token, cluster=self.place.cluster)
+
+    def _token(self) -> bytes:
+        try:
+            return self.place.token.read_bytes()
         except OSError as error:
             raise EngineError(
                 f"the join token cannot be read: {error}", tip="pushtrain agent start --head"
             ) from error
-        bucket, _, prefix = self.ec2.token.removeprefix("s3://").partition("/")
-        at = {
-            "Bucket": bucket,
-            "Key": "/".join(filter(None, (prefix.strip("/"), self.place.cluster, "token"))),
-        }
-        self.s3.put_object(**at, Body=content, ServerSideEncryption="AES256")  # type: ignore[arg-type]  # by name
-        return self.s3.generate_presigned_url("get_object", Params=at, ExpiresIn=seconds)
 
     def _request(self, name: str, launch: Launch, machine_type: str, subnet: str) -> dict[str, Any]:
         ec2 = self.ec2
@@ -211,7 +225,7 @@ class Ec2Machines:
                 {"DeviceName": ec2.root_device, "Ebs": disk | {"DeleteOnTermination": True}}
             ],
             "TagSpecifications": [{"ResourceType": each, "Tags": tags} for each in ("instance", "volume")],
-            "UserData": user_data(name, place=self.place, settings=self.settings, url=launch.url),
+            "UserData": user_data(name, place=self.place, settings=self.settings, urls=launch.urls),
         }
 
     def _tags(self, name: str) -> dict[str, str]:
@@ -227,7 +241,7 @@ def make(settings: Elastic, place: Place) -> Ec2Machines:
     return Ec2Machines(settings=settings, ec2=settings.ec2, place=place)
 
 
-def user_data(name: str, *, place: Place, settings: Elastic, url: str) -> str:
+def user_data(name: str, *, place: Place, settings: Elastic, urls: Urls) -> str:
     """What cloud-init runs as root at every boot. The machine's end is arranged first, before anything can fail."""
     kind = settings.kind_of(name)
     labels = [f"--label={key}={value}" for key, value in (kind.labels if kind else {}).items()]
@@ -251,9 +265,7 @@ def user_data(name: str, *, place: Place, settings: Elastic, url: str) -> str:
         f"shutdown -P +{max(1, round(settings.alone / 60))}\n"
         'cp "$0" /var/lib/cloud/scripts/per-boot/pushtrain && chmod 700 /var/lib/cloud/scripts/per-boot/pushtrain\n'
         f"{deadman}\n"
-        "umask 077\n"
-        f"[ -s {_JOINED} ] || curl --fail --silent --show-error --retry 20 --retry-all-errors --max-time 30 "
-        f"-o {_JOINED} {shlex.quote(url)}\n"
+        f"{fetching(urls, to=_JOINED)}"
         f"exec {start}\n"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 import subprocess
 import sys
 import urllib.error
@@ -69,6 +70,10 @@ class Cloud:
         told = self.client.describe_instance_attribute(InstanceId=id, Attribute="userData")
         return base64.b64decode(told["UserData"]["Value"]).decode()
 
+    def url(self, id: str) -> str:
+        """Returns where the machine reads the token."""
+        return next(w for w in shlex.split(self.user_data(id), comments=True) if w.startswith("http"))
+
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
@@ -132,10 +137,42 @@ def test_a_machine_is_tagged_tied_to_its_own_end_and_tells_nobody_else_the_token
 
 def test_the_machine_gets_the_token_by_a_url_that_is_signed_for_minutes(cloud: Cloud) -> None:
     (machine,) = cloud.provider().start(["a-1"]).machines
-    url = next(word for word in cloud.user_data(machine.id).split() if word.startswith("'http")).strip("'")
+    url = cloud.url(machine.id)
     assert "X-Amz-Expires=600" in url
     with urllib.request.urlopen(url) as answer:
         assert answer.read() == b"pushtrain1.secret\n"
+
+
+def test_a_machine_is_a_host_only_when_its_user_data_opens_nothing_any_more(cloud: Cloud) -> None:
+    one, other = cloud.provider().start(["a-1", "a-2"]).machines
+    joined = cloud.state / "joined"
+    text = cloud.user_data(one.id).replace("/var/lib/pushtrain-token", str(joined))
+    script, _, start = text[text.index("umask") :].rpartition("exec ")
+    assert start.startswith("pushtrain agent start --join")
+    for _ in ("the first boot", "a reboot"):
+        subprocess.run(["sh", "-ec", script], check=True)
+        assert joined.read_text() == "pushtrain1.secret\n"
+        assert joined.stat().st_mode & 0o077 == 0
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(cloud.url(one.id))
+    with urllib.request.urlopen(cloud.url(other.id)) as answer:
+        assert answer.read() == b"pushtrain1.secret\n", "each start has an object of its own"
+
+
+def test_the_token_of_a_machine_that_is_stopped_before_it_joined_is_removed(cloud: Cloud) -> None:
+    (machine,) = cloud.provider().start(["a-1"]).machines
+    url = cloud.url(machine.id)
+    cloud.provider().stop(["a-1"])
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(url)
+
+
+def test_where_the_token_cannot_be_put_no_machine_is_started_and_the_rights_are_named(cloud: Cloud) -> None:
+    cloud.text = cloud.text.replace("s3://fleet/join", "s3://nobodys/join")
+    refused = cloud.provider().start(["a-1"]).refused["a-1"]
+    assert refused.startswith("removing the join token: S3 says NoSuchBucket")
+    assert "s3:DeleteObject below s3://nobodys/join" in refused
+    assert cloud.instances() == []
 
 
 def test_a_start_that_is_repeated_makes_one_machine(cloud: Cloud, tmp_path: Path) -> None:
