@@ -22,8 +22,6 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from bench.fleet_idle import bench_idle
@@ -33,38 +31,16 @@ from bench.fleet_queue import bench_queue
 from bench.pairs import load, report
 from bench.scale import until
 from tests.lab import Lab
-from tests.slurm.project import FleetProject
+from tests.slurm.project import FleetProject, fleet_project, push_base
 
-HOME = "/var/lib/pushtrain-home"
 SPEAK = "import time; print('spoke', time.time(), flush=True)\n"
 EPOCHS = 60
 SPOKE = re.compile(r"spoke (\d+\.\d+)$", re.MULTILINE)
 
 
-@contextmanager
-def fleet(lab: Lab, folder: Path, image: str) -> Iterator[FleetProject]:
-    """A repository that is trained on the lab."""
-    folder.mkdir(parents=True)
-    made = FleetProject(
-        folder=folder / "repository",
-        home=folder / "home",
-        engine="slurm",
-        environment={"image": image},
-        store_uri=str(folder / "store"),
-        environ={"PUSHTRAIN_HOME": HOME, "PUSHTRAIN_REGISTRY": lab.registry.address},
-        lab=lab,
-    )
-    try:
-        yield made
-    finally:
-        made.end()
-
-
 def shared_image(lab: Lab) -> str:
     """The tests' base image in the lab's registry, and on all hosts by its digest."""
-    here, there = lab.base_image(), f"{lab.registry.address}/base:1"
-    lab.head.docker("tag", here, there)
-    lab.head.docker("push", "--quiet", there)
+    there = push_base(lab)
     for host in lab.hosts:
         host.docker("pull", "--quiet", there)
     return there
@@ -80,7 +56,7 @@ def bench_start(lab: Lab, folder: Path, pairs: int) -> None:
     image = shared_image(lab)
     ours: list[float] = []
     by_hand: list[float] = []
-    with fleet(lab, folder / "start", image) as project:
+    with fleet_project(lab, folder / "start", image) as project:
         project.write(SPEAK, resources={"nodes": 3})
         for number in range(pairs + 1):
             if number % 2:
@@ -133,7 +109,7 @@ def bench_lost(lab: Lab, folder: Path, pairs: int) -> None:
     slurm: list[float] = []
     for number in range(pairs):
         lab.renew()
-        with fleet(lab, folder / f"lost-{number}", image) as project:
+        with fleet_project(lab, folder / f"lost-{number}", image) as project:
             project.write(SPEAK + "hold()", resources={"nodes": 2})
             follower = project.start("run", "--fresh")
             project.until_prints("spoke")
@@ -165,7 +141,7 @@ def _lost(lab: Lab, project: FleetProject) -> tuple[float, float]:
 
 
 def bench_horovod(lab: Lab, folder: Path, pairs: int) -> None:
-    with fleet(lab, folder / "images", lab.base_image()) as project:
+    with fleet_project(lab, folder / "images", lab.base_image()) as project:
         project.environment = {"base": lab.base_image(), "pip": "requirements.txt"}
         bench_images(lab, project, pairs=pairs, epochs=EPOCHS)
 
@@ -188,7 +164,7 @@ def on_many_hosts(folder: Path, *, hosts: int, jobs: int, times: int) -> None:
     lab = Lab.up(folder / "lab", hosts=hosts, docker=False)
     try:
         lab.ready()
-        with fleet(lab, folder / "queue", "") as project:
+        with fleet_project(lab, folder / "queue", "") as project:
             bench_queue(lab, project, jobs=jobs, times=times)
     finally:
         lab.down()

@@ -16,15 +16,14 @@ from collections.abc import Callable
 from bench.pairs import load
 from runner import runs
 from runner.store import open_store
-from tests.fixtures.docker import load_base_image
 from tests.lab import Lab
-from tests.slurm.project import FleetProject
+from tests.slurm.project import HOME, FleetProject, push_base
 
 WANTS = ("-N4", "--gres=gpu:2", "--output=/dev/null")
 SLEEP = "#!/bin/sh\nsleep 3600\n"
 # Told by its arguments: a store, the id of a run, a group or nothing, how many; prints the ids and the seconds.
 ENTER = """\
-import sys, time
+import os, sys, time
 from dataclasses import replace
 from pathlib import Path
 from runner import engines, entry, plan, runs
@@ -34,7 +33,7 @@ store = open_store(uri)
 made = plan.from_json(store.read(runs.key(like, "plan.json")))
 made = replace(made, group=group or None)
 text = plan.to_json(made).encode()
-engine = engines.load("slurm", home=Path("/var/lib/pushtrain-home"), store=uri)
+engine = engines.load("slurm", home=Path(os.environ["PUSHTRAIN_HOME"]), store=uri)
 for _ in range(int(many)):
     run_id = runs.new_id(now_s=time.time())
     store.write(runs.key(run_id, "plan.json"), text)
@@ -47,10 +46,7 @@ for _ in range(int(many)):
 def bench_queue(lab: Lab, project: FleetProject, *, jobs: int, times: int) -> None:
     """Print it for an empty queue, half of it, and all."""
     lab.head.start("dockerd")
-    here, there = load_base_image(lab.head.engine), f"{lab.registry.address}/base:1"
-    lab.head.docker("tag", here, there)
-    lab.head.docker("push", "--quiet", there)
-    project.environment = {"image": there}
+    project.environment = {"image": push_base(lab)}
     project.write("pass", resources={"nodes": 4, "gpu": 2})
     _told(project, "run", "--detach", "--fresh")  # The first warms up.
     like = project.run.id
@@ -98,7 +94,7 @@ def _entered(
     lab: Lab, project: FleetProject, like: str, group: str, many: int, *, submits: bool
 ) -> list[tuple[str, float]]:
     told = (project.store_uri, like, group, str(many), "yes" if submits else "")
-    environ = {"PUSHTRAIN_HOME": project.environ["PUSHTRAIN_HOME"]}
+    environ = {"PUSHTRAIN_HOME": HOME}
     done = lab.head.run(sys.executable, "-c", ENTER, *told, environ=environ, timeout_s=300)
     return [(line.split()[0], float(line.split()[1])) for line in done.stdout.splitlines()]
 

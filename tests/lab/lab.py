@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from tests.fixtures.docker import cache_folder, load_base_image
 from tests.lab import slurm
@@ -18,8 +18,8 @@ from tests.lab.host import DAEMONS, Host
 from tests.lab.namespaces import LabError, awaited
 from tests.lab.plan import MODEL, Mode, Plan
 from tests.lab.services import Registry, Store
-from tests.lab.slots import free_slot
 from tests.services.dockerd import empty
+from tests.services.slots import NoSlot, free_slot
 
 _MUNGE_KEY_BYTES = 128
 _WORKING = ("IDLE", "MIXED", "ALLOCATED")
@@ -61,7 +61,7 @@ class Lab:
                 f"{folder} would be hidden from the hosts, which have their own /var/lib: take another"
             )
         _leave_no_earlier(folder)
-        slot, lock = free_slot()
+        slot, lock = _slot()
         with lock:
             names = tuple(f"h{number}" for number in range(hosts + later))
             plan = Plan(
@@ -235,6 +235,13 @@ def _each(do: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
     """All at once; raises what the first of them raised, when all have ended."""
     with ThreadPoolExecutor(max(len(items), 1)) as pool:
         return list(pool.map(do, items))
+
+
+def _slot() -> tuple[int, IO[str]]:
+    try:
+        return free_slot("lab-{}.lock")
+    except NoSlot as error:
+        raise LabError(str(error)) from error
 
 
 def _leave_no_earlier(folder: Path) -> None:

@@ -6,7 +6,6 @@ and fetched packages again.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -17,10 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from tests.services.process import running
+from tests.services.slots import free_slot
 
-SLOTS = 10
-# A slot is also a bridge and its addresses, so it is taken for the whole machine, whatever the cache.
-LOCKS = Path("/run/lock/pushtrain-tests")
 BASE_REPOSITORY = "pushtrain-test/base"
 _KEPT_CACHE = "8GB"
 
@@ -51,7 +48,7 @@ class DockerEngine:
 def docker_daemon(cache: Path) -> Iterator[DockerEngine]:
     """Runs a daemon on a free slot of `cache`, empty of containers, networks and images but the bases."""
     with ExitStack() as stack:
-        slot, lock = _free_slot()
+        slot, lock = free_slot("{}.lock")
         stack.enter_context(lock)
         folder = cache / f"docker-{slot}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,19 +63,6 @@ def docker_daemon(cache: Path) -> Iterator[DockerEngine]:
         empty(engine)
         yield engine
         empty(engine)
-
-
-def _free_slot() -> tuple[int, IO[str]]:
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    for slot in range(SLOTS):
-        lock = (LOCKS / f"{slot}.lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        return slot, lock
-    raise RuntimeError(f"all {SLOTS} Docker daemons for tests are in use")
 
 
 def _argv(engine: DockerEngine, slot: int, bridge: str) -> list[str]:

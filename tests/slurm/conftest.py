@@ -10,20 +10,14 @@ import pytest
 
 from tests.engines.project import wait_for
 from tests.lab import Lab
-from tests.slurm.project import FleetProject
-
-# On every host a folder of its own, at the same path.
-HOME = "/var/lib/pushtrain-home"
+from tests.slurm.project import FleetProject, fleet_project, push_base
 
 
 @pytest.fixture(scope="session")
 def shared_base(lab_session: Lab) -> str:
     """The reference of the base image in the lab's registry."""
     lab = lab_session
-    here = lab.base_image()
-    there = f"{lab.registry.address}/base:1"
-    lab.head.docker("tag", here, there)
-    lab.head.docker("push", "--quiet", there)
+    here, there = lab.base_image(), push_base(lab)
     for host in lab.hosts:
         host.docker("rmi", "--no-prune", here, *([there] if host is lab.head else []))
     return there
@@ -35,27 +29,17 @@ def fleet(
 ) -> Iterator[FleetProject]:
     """A project whose runs go to the lab. Hosts that a test broke are mended."""
     folder = lab.plan.share / tmp_path.name
-    folder.mkdir()
-    made = FleetProject(
-        folder=folder / "repository",
-        home=tmp_path / "home",
-        engine="slurm",
-        environment={"image": shared_base},
-        store_uri=str(folder / "store"),
-        environ={"PUSHTRAIN_HOME": HOME, "PUSHTRAIN_REGISTRY": lab.registry.address},
-        lab=lab,
-    )
     failed = request.session.testsfailed
     try:
-        yield made
-        if request.session.testsfailed > failed:
-            return  # Its run may go on for long.
-        wait_for(
-            lambda: not made.leftovers(),
-            what="nothing of an ended run left",
-            told=lambda: "\n".join([*made.leftovers(), made.told()]),
-            within_s=60,
-        )
+        with fleet_project(lab, folder, shared_base) as made:
+            yield made
+            if request.session.testsfailed > failed:
+                return  # Its run may go on for long.
+            wait_for(
+                lambda: not made.leftovers(),
+                what="nothing of an ended run left",
+                told=lambda: "\n".join([*made.leftovers(), made.told()]),
+                within_s=120,
+            )
     finally:
-        made.end()
         shutil.rmtree(folder, ignore_errors=True)

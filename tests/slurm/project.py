@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import runs
 from tests.engines.project import PUSHTRAIN, Command, Project, wait_for
+from tests.fixtures.docker import load_base_image
 
 if TYPE_CHECKING:
     from tests.lab import Lab
     from tests.lab.host import Host
 
+HOME = "/var/lib/pushtrain-home"
+"""PUSHTRAIN_HOME of runs: on every host a folder of its own, at the same path."""
 # Slurm sees a lost host after some 27 s, and lets a job that it put back wait for six more.
 FLEET_WITHIN_S = 120.0
 
@@ -167,6 +171,33 @@ class FleetProject(Project):
             if command.child.poll() is None:
                 command.child.kill()
             command.child.wait()
+
+
+@contextmanager
+def fleet_project(lab: Lab, folder: Path, image: str) -> Iterator[FleetProject]:
+    """A project in `folder`, which all hosts see and which is made here; what is left of its runs is ended."""
+    folder.mkdir(parents=True)
+    made = FleetProject(
+        folder=folder / "repository",
+        home=folder / "home",
+        engine="slurm",
+        environment={"image": image},
+        store_uri=str(folder / "store"),
+        environ={"PUSHTRAIN_HOME": HOME, "PUSHTRAIN_REGISTRY": lab.registry.address},
+        lab=lab,
+    )
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def push_base(lab: Lab) -> str:
+    """Load the base image on the head and push it; its reference in the lab's registry. Safe to repeat."""
+    here, there = load_base_image(lab.head.engine), f"{lab.registry.address}/base:1"
+    lab.head.docker("tag", here, there)
+    lab.head.docker("push", "--quiet", there)
+    return there
 
 
 def kept(run: runs.Run) -> list[str]:
