@@ -17,7 +17,7 @@ from runner import lock
 from runner.agent import elastic
 from runner.agent.layout import about
 from runner.agent.settings import State
-from runner.agent.starts import Starts
+from runner.agent.starts import Failure, Starts
 from runner.errors import EngineError, UsageError
 from runner.providers import Machine, Place, Provider, provider
 from runner.providers.settings import Elastic
@@ -131,26 +131,33 @@ class Growth:
 
     def _look_at_down(self, node: Node, machine: Machine | None, starts: Starts) -> None:
         failure = starts.failed.get(node.name)
-        if "ResumeTimeout" in node.reason:
+        if "ResumeTimeout" in node.reason and failure is not None and failure.held:
+            # Slurm waited on for a start that had failed, and wrote over the reason.
+            self._down(node.name, self._words(node.name, failure))
+        elif "ResumeTimeout" in node.reason:
             within = format_duration(self.settings.start_within)
             self._failed(node.name, f"the machine started but did not join within {within}", starts)
         elif failure is not None:
             if failure.count < self.settings.attempts and failure.again_s <= time.time():
                 self._reset(node.name)
+                starts.let_go(node.name)
         elif machine is None:
             self._reset(node.name)
 
     def _failed(self, name: str, reason: str, starts: Starts) -> None:
         failure = starts.fail(name, reason, first_pause_s=self.settings.again_after)
+        self._down(name, self._words(name, failure))
+        with contextlib.suppress(EngineError):
+            # It may have started, and nobody would use it; if this fails, the sweep finds it.
+            self.provider.stop((name,))
+
+    def _words(self, name: str, failure: Failure) -> str:
         most = self.settings.attempts
         if failure.count < most:
             then = f"next try {time.strftime('%H:%M:%SZ', time.gmtime(failure.again_s))}"
         else:
             then = f"given up: pushtrain agent power retry {name}"
-        self._down(name, f"start {failure.count} of {most} failed ({then}): {reason}")
-        with contextlib.suppress(EngineError):
-            # It may have started, and nobody would use it; if this fails, the sweep finds it.
-            self.provider.stop((name,))
+        return f"start {failure.count} of {most} failed ({then}): {failure.reason}"
 
     def _down(self, name: str, reason: str) -> None:
         logger.warning("%s: %s", name, reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -13,11 +13,15 @@ MOST_PAUSE_S = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Failures of a host since its last good start: how many, the last reason, and when to try again (since 1970)."""
+    """Failures of a host since its last good start: how many, the last reason, and when to try again (since 1970).
+
+    `held`: since the last one nobody could have it started.
+    """
 
     count: int
     reason: str
     again_s: float
+    held: bool = True
 
 
 @dataclass(kw_only=True)
@@ -45,6 +49,12 @@ class Starts:
         self.failed[name] = Failure(count=count, reason=reason, again_s=time.time() + pause_s)
         self._save()
         return self.failed[name]
+
+    def let_go(self, name: str) -> None:
+        """It may be started again. Safe to repeat."""
+        if (failure := self.failed.get(name)) and failure.held:
+            self.failed[name] = replace(failure, held=False)
+            self._save()
 
     def forget(self, name: str) -> None:
         """It started. Safe to repeat."""

@@ -28,6 +28,15 @@ def test_a_good_start_ends_the_count(tmp_path: Path) -> None:
     assert Starts.load(tmp_path).failed == {}
 
 
+def test_a_host_is_held_from_a_failure_until_it_may_be_started_again(tmp_path: Path) -> None:
+    starts = Starts.load(tmp_path)
+    assert starts.fail("a-1", "no machine", first_pause_s=60).held
+    starts.let_go("a-1")
+    starts.let_go("a-2")
+    assert not Starts.load(tmp_path).failed["a-1"].held
+    assert starts.fail("a-1", "no machine", first_pause_s=60).held
+
+
 def test_notes_that_cannot_be_read_are_none(tmp_path: Path) -> None:
     (tmp_path / "starts.json").write_text('{"a-1": {"cou')
     assert Starts.load(tmp_path).failed == {}

@@ -17,14 +17,15 @@ from tests.lab.tools import missing
 pytestmark = [
     pytest.mark.fleet,
     pytest.mark.slow,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(bool(missing()), reason="needs what a lab needs"),
 ]
 
-IDLE_S, ALONE_S = 6, 10
+# Alone for so long is a machine that is slow to join on a busy computer.
+IDLE_S, ALONE_S = 6, 30
 ELASTIC = f"""
 idle: {IDLE_S}s
-start_within: 40s
+start_within: 60s
 stop_within: 4s
 alone: {ALONE_S}s
 again_after: 2s
@@ -88,10 +89,25 @@ def submit(provider: Machines, script: str, *, gpus: int = 2) -> Path:
     return out
 
 
-def until(what: str, found: Callable[[], bool], *, within_s: float = 90.0) -> None:
+@pytest.fixture(autouse=True)
+def willing(provider: Machines) -> Iterator[None]:
+    """What one test has the provider refuse, it does not refuse the next."""
+    yield
+    provider.refusal = ""
+
+
+def reasons(provider: Machines) -> str:
+    return "\n".join(f"{name}: {node(provider, name).reason}" for name in ("lab-1", "lab-2"))
+
+
+def until(provider: Machines, what: str, found: Callable[[], bool], *, within_s: float = 180.0) -> None:
+    # slurmctld looks every 30 s only whether the hosts of a job that had them started are there.
     deadline_s = time.monotonic() + within_s
     while not found():
-        assert time.monotonic() < deadline_s, what
+        if time.monotonic() > deadline_s:
+            told = on_head(provider, "sh", "-c", "scontrol show node --all --oneliner; squeue --long")
+            asked = [each for each in provider.asked if each != "list "]
+            pytest.fail(f"not within {within_s:g} s: {what}\n{told}\n{asked}")
         time.sleep(0.2)
 
 
@@ -101,49 +117,49 @@ def hosts_on(provider: Machines) -> list[str]:
 
 def test_a_job_has_a_host_started_that_is_stopped_when_it_is_idle(provider: Machines) -> None:
     assert hosts_on(provider) == ["h0"]
-    until("hosts that are off are known", lambda: "POWERED_DOWN" in node(provider, "lab-2").states)
-    begun_s = time.monotonic()
-    out = submit(provider, "hostname; echo $CUDA_VISIBLE_DEVICES; sleep 3")
-    until("it runs on a host that was started", lambda: out.exists() and out.read_text() == "h1\n0,1\n")
-    assert time.monotonic() - begun_s > ALONE_S, "a machine that is heard of does not end itself"
-    until("the host is off again", lambda: hosts_on(provider) == ["h0"])
-    assert provider.asked.count("start lab-1") == 1
+    until(provider, "hosts that are off are known", lambda: "POWERED_DOWN" in node(provider, "lab-2").states)
+    out = submit(provider, f"hostname; echo $CUDA_VISIBLE_DEVICES; sleep {ALONE_S}; echo done")
+    until(provider, "it ran on a host that was started", lambda: out.exists() and "done\n" in out.read_text())
+    assert out.read_text() in ("h1\n0,1\ndone\n", "h2\n0,1\ndone\n"), "heard of, it did not end itself"
+    until(provider, "the host is off again", lambda: hosts_on(provider) == ["h0"])
 
 
 def test_a_start_that_fails_is_told_and_tried_again(provider: Machines) -> None:
     provider.refusal = "there are no machines left"
     out = submit(provider, "hostname")
-    until("the reason is told", lambda: "there are no machines left" in node(provider, "lab-1").reason)
-    assert node(provider, "lab-1").reason.startswith("start 1 of 2 failed (next try ")
-    until("it is given up", lambda: "pushtrain agent power retry lab-1" in node(provider, "lab-1").reason)
+    until(provider, "the reason is told", lambda: "there are no machines left" in reasons(provider))
+    until(
+        provider, "one is given up", lambda: "given up: pushtrain agent power retry lab-" in reasons(provider)
+    )
+    assert "start 2 of 2 failed" in reasons(provider)
     provider.refusal = ""
-    assert "lab-1" in on_head(provider, "pushtrain", "agent", "power", "retry")
-    until("it starts after all", lambda: out.exists() and out.read_text() in ("h1\n", "h2\n"))
-    until("it is off again", lambda: hosts_on(provider) == ["h0"])
+    assert "lab-" in on_head(provider, "pushtrain", "agent", "power", "retry")
+    until(provider, "it starts after all", lambda: out.exists() and out.read_text() in ("h1\n", "h2\n"))
+    until(provider, "it is off again", lambda: hosts_on(provider) == ["h0"])
 
 
 def test_a_machine_that_no_host_uses_is_stopped(provider: Machines) -> None:
     provider.lab.host("h2").boot()
-    until("it is found and stopped", lambda: hosts_on(provider) == ["h0"])
+    until(provider, "it is found and stopped", lambda: hosts_on(provider) == ["h0"])
 
 
 def test_a_machine_that_is_lost_is_replaced(provider: Machines) -> None:
     out = submit(provider, "hostname; sleep 5; echo done")
-    until("it runs", lambda: out.exists() and bool(out.read_text()))
+    until(provider, "it runs", lambda: out.exists() and bool(out.read_text()))
     name = out.read_text().strip()
     provider.lab.host(name).off()
-    until("it starts again on another machine", lambda: out.read_text().endswith("done\n"), within_s=120)
+    until(provider, "it starts again on another machine", lambda: out.read_text().endswith("done\n"))
 
 
 def test_a_machine_that_never_joins_ends_itself(provider: Machines) -> None:
     """Also without any agent; the provider is not asked."""
     host = provider.lab.host("h2")
-    until("earlier ones are off", lambda: hosts_on(provider) == ["h0"])
+    until(provider, "earlier ones are off", lambda: hosts_on(provider) == ["h0"])
     provider.lab.head.run("pushtrain", "agent", "stop")
     before = len(provider.asked)
     provider.lab.host("h2").boot()
     host.run("pushtrain", "agent", "power", "deadman", "lab-2", "--alone", "4s", "--off", "kill -TERM 1")
     host.run("pushtrain", "agent", "power", "deadman", "lab-2", "--alone", "4s", "--off", "kill -TERM 1")
     assert len(host.pids("/run/pushtrain/deadman")) == 1, "it is started once"
-    until("it is off", lambda: hosts_on(provider) == ["h0"], within_s=30)
+    until(provider, "it is off", lambda: hosts_on(provider) == ["h0"], within_s=30)
     assert provider.asked[before:] == []
