@@ -169,17 +169,24 @@ def _count(step: int, highest: int) -> str:
     return str(step)
 
 
-def sparkline(values: Sequence[float], *, width: int = 20, unicode: bool = True) -> str:
-    """The values as at most `width` blocks from their lowest to their highest; a blank where none is finite.
+def sparkline(
+    values: Sequence[float],
+    *,
+    width: int = 20,
+    unicode: bool = True,
+    limits: tuple[float, float] | None = None,
+) -> str:
+    """The values as at most `width` blocks from their lowest to their highest, or between `limits` that they keep.
 
-    Where there are more values than columns, a column shows the mean of its share.
+    A blank where none is finite. Where there are more values than columns, a column shows the mean of its share.
     """
     levels = _BLOCKS if unicode else _ASCII_BLOCKS
     columns = [_mean(share) for share in _shares(values, width)]
     numbers = [column for column in columns if column is not None]
     if not numbers:
         return " " * len(columns)
-    lowest, span = min(numbers), max(numbers) - min(numbers)
+    lowest, highest = limits or (min(numbers), max(numbers))
+    span = highest - lowest
     return "".join(" " if one is None else levels[_level(one - lowest, span)] for one in columns)
 
 

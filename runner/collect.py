@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner import metrics, runs
 from runner.manifest import FileEntry, Manifest
+from runner.metrics import system
 from runner.writers import shown
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from runner.host.channel import Event
     from runner.metrics import Series, Verdict
+    from runner.metrics.system import GpuSeries
     from runner.plan import Gate, Plan
     from runner.runs import Run
     from runner.store import Store
@@ -118,6 +120,12 @@ def _of(node: int, path: str, *, of_ranks: OfRanks | None) -> str:
 def series(store: Store, run_id: str) -> Mapping[str, Series]:
     """The run's metrics so far."""
     return metrics.series(metrics.decode(store.tail(runs.metrics_key(run_id), offset=0)))
+
+
+def gpus(store: Store, run_id: str) -> tuple[GpuSeries, ...]:
+    """What the run's GPUs did so far, by node and number; () where it had none, or was too short to be looked at."""
+    keys = store.keys(runs.key(run_id, "system/"))
+    return system.by_gpu(point for key in keys for point in metrics.decode(store.tail(key, offset=0)))
 
 
 def add_remote_metrics(store: Store, run_id: str, environ: Mapping[str, str]) -> None:

@@ -324,6 +324,11 @@ def metrics_key(run_id: str) -> str:
     return key(run_id, "metrics.jsonl")
 
 
+def system_key(run_id: str, *, attempt: int, node: int) -> str:
+    """The stream of what a node's GPUs did in one attempt, points as those of metrics."""
+    return key(run_id, f"system/attempt-{attempt}/node-{node}.jsonl")
+
+
 def is_id(text: str) -> bool:
     """Whether `text` has the form of a run id."""
     return re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4,}", text) is not None

@@ -83,6 +83,7 @@ def facts(
         folder=str(PurePosixPath(said.train_file).parent),
         train_file=PurePosixPath(said.train_file).name,
         command=said.word,
+        gpus=collect.gpus(store, run.id) if known.plan.gang.gpus_per_node else (),
         check_url=f"{place.url}/runs/{said.check}" if said.check is not None else "",
     )
 

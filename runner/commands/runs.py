@@ -78,6 +78,7 @@ def summarise(shop: Workshop, found: Run, notes: Sequence[str], *, folder: str =
         notes=notes,
         gang=gang.shape(plan) if found.world_size > 1 else "",
         folder=folder,
+        gpus=collect.gpus(shop.store, found.id) if plan.gang.gpus_per_node else (),
     )
     summary.show(console(), facts)
 

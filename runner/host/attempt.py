@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from runner.errors import PushtrainError
     from runner.host.calls import Exchange
+    from runner.host.gpu_use import GpuUse
     from runner.host.job import Job
     from runner.host.ranks import Exit, Rank
 
@@ -29,7 +30,7 @@ class Attempt:
     """Everything of it is called by the host's only loop, but `stop`, which any thread may call.
 
     `tell(event, keep=)` tells the supervisor. `post(act)` is called from threads and has the loop call `act`, unless a
-    later attempt has begun by then. `before` is the attempt before on this host.
+    later attempt has begun by then. `gpu_use` looks at the job's GPUs, `before` is the attempt before on this host.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Attempt:
         *,
         tell: Callable[..., None],
         post: Callable[[Attempt, Callable[[], None]], None],
+        gpu_use: GpuUse,
         before: Attempt | None = None,
     ) -> None:
         self.number = job.attempt
@@ -54,6 +56,7 @@ class Attempt:
             # Whoever follows waits for a rank's first line, and every message to the loop is followed by a flush.
             on_first_line=lambda: self._post(lambda: None),
             on_progress=lambda event: self._tell({"event": "progress", **event}, keep=False),
+            gpu_use=gpu_use,
             before=before._node if before is not None else None,
         )
 

@@ -16,6 +16,7 @@ from runner import removal
 from runner.errors import PushtrainError, StoreError
 from runner.host import gang_folder, nofollow
 from runner.host.faults import disk_full
+from runner.host.gpu_series import GpuStream
 from runner.host.launched import LaunchedRank
 from runner.host.output import Mask, OutputStream
 from runner.host.progress import Progress
@@ -26,6 +27,7 @@ from runner.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from runner.host.gpu_use import GpuUse
     from runner.host.job import Job
     from runner.host.ranks import Rank, Ranks
     from runner.launch import Process
@@ -51,6 +53,7 @@ class Node:
         *,
         on_first_line: Callable[[], None] = lambda: None,
         on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        gpu_use: GpuUse | None = None,
         before: Node | None = None,
     ) -> None:
         self.job = job
@@ -70,6 +73,7 @@ class Node:
         # What an earlier attempt measured is not measured again.
         self._reader: Any = before._reader if before is not None else None
         self._keeper: threading.Thread | None = None
+        self._gpus = GpuStream(job, store=self._store, use=gpu_use) if gpu_use and job.gpus else None
         self.reports = Reports(job)
 
     def fetch(self) -> None:
@@ -221,6 +225,7 @@ class Node:
             try:
                 self._mirror.sync()
                 self._send_metrics()
+                self._send_gpus()
             except StoreError as error:
                 logger.warning("outputs not stored yet: %s", error)
             except Exception:  # The keeper's outermost loop: what it cannot keep now it tries again.
@@ -236,6 +241,7 @@ class Node:
             self._open_mirror()
             manifest = self._mirror.seal()
             skipped = self._mirror.skipped
+            self._send_gpus(last=True)
         return {"manifest": [asdict(file) for file in manifest.files], "skipped": skipped}
 
     def look(self) -> None:
@@ -283,6 +289,8 @@ class Node:
         if self._keeper is not None:
             return
         self._open_mirror()
+        if self._gpus is not None:
+            self._gpus.begin()
         self._stopping.clear()
         self._keeper = threading.Thread(target=self._keep_on, daemon=True)
         self._keeper.start()
@@ -309,6 +317,10 @@ class Node:
         if job.metrics_key is not None:
             self._metrics_offset = len(self._store.tail(job.metrics_key, offset=0))
             self._reader = self._reader or Reader(job.work / job.logs)
+
+    def _send_gpus(self, *, last: bool = False) -> None:
+        if self._gpus is not None:
+            self._gpus.send(last=last)
 
     def _send_metrics(self) -> None:
         if self._reader is None or self.job.metrics_key is None:

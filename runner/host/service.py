@@ -201,6 +201,7 @@ class Service:
             job,
             tell=self._say,
             post=lambda attempt, act: self._inbox.put((attempt, act)),
+            gpu_use=self._gpu_use,
             before=before,
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runner.manifest import FileEntry
     from runner.metrics import Series
+    from runner.metrics.system import GpuSeries
     from runner.plan import Plan
     from runner.runs import Run
 
@@ -42,7 +43,7 @@ class RunFacts:
     `last_lines` are the ends of what the failed rank (or the environment's build) said, oldest first. `notes` are
     sentences of ours: a feature that is off, a release that is pending. `earlier` are other runs of the same pull
     request and training, newest first. `folder` is that of train.yml in the repository, `train_file` its name.
-    `command` is the word that starts a run in a comment, empty where comments start none.
+    `command` is the word that starts a run in a comment, empty where comments start none. `gpus` are what they did.
     """
 
     run: Run
@@ -62,3 +63,4 @@ class RunFacts:
     train_file: str = "train.yml"
     command: str = "/train"
     check_url: str = ""
+    gpus: Sequence[GpuSeries] = ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner import charts
 from runner.metrics.verdict import show
-from runner.report import escape, figures, mermaid
+from runner.report import escape, figures, gpu_use, mermaid
 
 if TYPE_CHECKING:
     from runner.metrics import Series
@@ -90,8 +90,10 @@ def curve(facts: RunFacts) -> str:
 
 
 def charted(facts: RunFacts, most: int) -> str:
-    """Charts of metrics other than the primary one, at most `most`."""
-    drawn = (chart(facts, series) for series in ordered(facts)[1 : most + 1])
+    """Charts of metrics other than the primary one, at most `most`, and how busy the GPUs were."""
+    busy = gpu_use.curve(facts.gpus)
+    drawn = [chart(facts, series) for series in ordered(facts)[1 : most + 1]]
+    drawn += [mermaid.chart(busy)] if busy is not None else []
     return "\n\n".join(text for text in drawn if text)
 
 

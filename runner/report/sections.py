@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
-from runner.report import escape, figures, gang, standing
+from runner.report import escape, figures, gang, gpu_use, standing
 from runner.runs import State
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def _about(facts: RunFacts, check_url: str) -> Iterator[str]:
     yield _gang(facts)
     if figures.gpus(facts) and run.attempts:
         yield f"{figures.gpu_hours(facts):,.2f} GPU-hours"
+    if busy := gpu_use.sentence(facts.gpus):
+        yield busy
     links = (("job", place.job_url), ("check", check_url), ("release", facts.release_url or ""))
     yield from (escape.link(f"**{label}**", url) for label, url in links if url)
 

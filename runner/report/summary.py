@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.quantities import format_duration, format_size, format_value
-from runner.report import gang
+from runner.report import gang, gpu_use
 from runner.report.plain import plain
 from runner.runs import State
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from runner.manifest import FileEntry
     from runner.metrics import Series
+    from runner.metrics.system import GpuSeries
     from runner.runs import Run
 
 _MARKS = {State.SUCCEEDED: ("✓", "green"), State.FAILED: ("✗", "red"), State.CANCELLED: ("■", "yellow")}
@@ -30,7 +31,7 @@ class Facts:
     """Everything a summary tells; `sealed` is False while outputs are those of the live mirror.
 
     `gang` is the gang in words where it has several ranks, else empty. `folder` is that of train.yml as it was typed;
-    empty where it is not known, or the one we are in.
+    empty where it is not known, or the one we are in. `gpus` are what they did.
     """
 
     run: Run
@@ -42,6 +43,7 @@ class Facts:
     notes: Sequence[str]
     gang: str = ""
     folder: str = ""
+    gpus: Sequence[GpuSeries] = ()
 
 
 def show(console: Console, facts: Facts) -> None:
@@ -98,6 +100,7 @@ def rows(facts: Facts) -> Iterator[tuple[str, str]]:
     yield from (("attempts" if not i else "", told) for i, told in enumerate(gang.attempts(run)))
     if run.verdict:
         yield "metric", run.verdict
+    yield from (("GPUs" if not i else "", told) for i, told in enumerate(gpu_use.lines(facts.gpus)))
     if facts.files:
         size = format_size(sum(f.size_bytes for f in facts.files))
         plural = "" if len(facts.files) == 1 else "s"

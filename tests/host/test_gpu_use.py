@@ -10,9 +10,10 @@ from pathlib import Path
 
 FAKES = Path(__file__).parents[1] / "fakes"
 USE = """
-import json, sys
+import dataclasses, json, sys
 from runner.host.gpu_use import use
-print(json.dumps(use(frozenset(sys.argv[1:]))))
+seen = use(frozenset(sys.argv[1:]))
+print(json.dumps({uuid: dataclasses.asdict(each) for uuid, each in seen.items()}))
 """
 WATCH = """
 import time
@@ -23,8 +24,11 @@ seen.watch(("GPU-fake-0",))
 while not (told := seen.told()):
     time.sleep(0.01)
 assert told == {"gpu_util": {"GPU-fake-0": 0.0}}, told
+assert {uuid: (each.busy, each.memory) for _, seen in seen.looks() for uuid, each in seen.items()} == {
+    "GPU-fake-0": (0.0, 0.0)
+}
 seen.watch(())
-assert seen.told() == {}
+assert seen.told() == {} and seen.looks() == ()
 """
 
 
@@ -38,13 +42,14 @@ def run(program: str, *arguments: str, gpus: str, state: Path | None = None) -> 
 
 def test_only_the_gpus_of_the_job_are_looked_at(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
-    state.write_text(json.dumps({"GPU-fake-1": {"utilization": 42}}))
+    state.write_text(json.dumps({"GPU-fake-1": {"utilization": 42, "used": 20 * 2**30}}))
     told = run(USE, "GPU-fake-1", "GPU-other", gpus="NVIDIA H100 80GB HBM3:2", state=state)
-    assert json.loads(told) == {"GPU-fake-1": 0.42}
+    assert json.loads(told) == {"GPU-fake-1": {"busy": 0.42, "memory": 0.25}}
 
 
-def test_mig_instances_do_not_tell() -> None:
-    assert json.loads(run(USE, "MIG-fake-0-0", gpus="NVIDIA A100-SXM4-40GB:1/1g.5gb*2")) == {}
+def test_mig_instances_tell_of_their_memory_alone() -> None:
+    told = json.loads(run(USE, "MIG-fake-0-0", gpus="NVIDIA A100-SXM4-40GB:1/1g.5gb*2"))
+    assert told == {"MIG-fake-0-0": {"busy": None, "memory": 0.0}}
 
 
 def test_a_job_is_told_of_its_gpus_until_it_ends() -> None:
