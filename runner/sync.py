@@ -78,6 +78,7 @@ class Mirror:
     `skipped` tells what is not kept, and why, by path.
 
     A new mirror goes on from what an earlier one had sent. A folder that has become a link out of `within` is left out.
+    `check` is called before anything is sent, also between files, and raises where nothing may be sent any more.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Mirror:
         *,
         within: Path | None = None,
         limits: Limits | None = None,
+        check: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -95,6 +97,7 @@ class Mirror:
         self._folders = dict(folders)
         self._within = within
         self._limits = limits or Limits()
+        self._may_send = check
         self._clock = clock
         self.skipped: dict[str, str] = {}
         document = read_document(store, prefix)
@@ -114,6 +117,7 @@ class Mirror:
         changed = [item for item in found.items() if self._is_due(*item, now_s)]
         sizes = [size for size in at_once(lambda item: self._send(*item), changed) if size is not None]
         if self._unwritten and self._clock() >= self._document_rests_until_s:
+            self._may_send()
             self._write_document()
         return Synced(files=len(sizes), bytes=sum(sizes))
 
@@ -182,6 +186,8 @@ class Mirror:
 
     def _drop(self, vanished: set[str]) -> None:
         """Before anything is sent: a file may have become a folder."""
+        if vanished:
+            self._may_send()
         self._unwritten = self._unwritten or bool(vanished)
         at_once(lambda path: self._store.delete(self._prefix + path), vanished)
         for path in vanished:
@@ -196,6 +202,7 @@ class Mirror:
 
     def _send(self, path: str, found: Found) -> int | None:
         """Sends one file and returns the bytes sent; None where it was not to be had just now."""
+        self._may_send()
         started_s = self._clock()
         send = self._send_tail if _grows(path) else self._send_whole
         try:

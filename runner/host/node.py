@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import removal
-from runner.errors import PushtrainError, StoreError
+from runner.errors import Displaced, PushtrainError, StoreError
 from runner.host import gang_folder, nofollow
 from runner.host.faults import disk_full
 from runner.host.gpu_series import GpuStream
 from runner.host.launched import LaunchedRank
 from runner.host.output import Mask, OutputStream
+from runner.host.ownership import Ownership
 from runner.host.progress import Progress
 from runner.host.reports import Reports
 from runner.scan import is_within, scan
@@ -59,6 +60,7 @@ class Node:
         self.job = job
         self._on_progress = on_progress
         self._store = open_store(job.store)
+        self._ownership = Ownership(job, self._store)
         self._mask = mask = Mask(job.secrets.values())
         self.outputs = {
             int(rank): OutputStream(self._store, key, mask, on_first=on_first_line)
@@ -68,7 +70,7 @@ class Node:
         self._ranks: Ranks | None = None
         self._stopping = threading.Event()
         self._turn = threading.Lock()
-        self._metrics_offset = 0
+        self._metrics_offset, self._unsent = 0, b""
         self._mirror: Any = None
         # What an earlier attempt measured is not measured again.
         self._reader: Any = before._reader if before is not None else None
@@ -79,9 +81,11 @@ class Node:
     def fetch(self) -> None:
         """Bring image, source and data here. Repeating it brings only what is missing.
 
-        Raises EnvironmentFailed, SourceError, DatasetError, EngineError where this host's disk is full.
+        Raises EnvironmentFailed, SourceError, DatasetError, EngineError where this host's disk is full, NotFound where
+        it does not reach the run's store.
         """
         job = self.job
+        self._ownership.check_store()
         Path(job.scratch).mkdir(parents=True, exist_ok=True)
         with disk_full(Path(job.scratch), Path(job.cache)):
             self._forget_older()
@@ -228,6 +232,9 @@ class Node:
                 self._send_gpus()
             except StoreError as error:
                 logger.warning("outputs not stored yet: %s", error)
+            except Displaced as error:
+                logger.warning("%s", error)
+                self._stopping.set()
             except Exception:  # The keeper's outermost loop: what it cannot keep now it tries again.
                 logger.exception("outputs not stored yet")
 
@@ -313,7 +320,9 @@ class Node:
 
         job = self.job
         folders = {job.outputs: job.work / job.outputs, job.logs: job.work / job.logs}
-        self._mirror = Mirror(self._store, job.live_prefix, folders, within=job.work)
+        self._mirror = Mirror(
+            self._store, job.live_prefix, folders, within=job.work, check=self._ownership.check
+        )
         if job.metrics_key is not None:
             self._metrics_offset = len(self._store.tail(job.metrics_key, offset=0))
             self._reader = self._reader or Reader(job.work / job.logs)
@@ -330,10 +339,11 @@ class Node:
         if not is_within(self.job.work / self.job.logs, self.job.work):
             return  # A link to somewhere else has taken its place; the mirror names it.
         points = self._reader.poll()
-        if points:
-            data = encode(points)
-            self._store.append(self.job.metrics_key, data, offset=self._metrics_offset)
-            self._metrics_offset += len(data)
+        self._unsent += encode(points) if points else b""  # Kept where the store does not answer.
+        if self._unsent:
+            self._ownership.check()
+            self._store.append(self.job.metrics_key, self._unsent, offset=self._metrics_offset)
+            self._metrics_offset, self._unsent = self._metrics_offset + len(self._unsent), b""
 
 
 def _copy(found: Found, target: Path, *, within: Path) -> None:

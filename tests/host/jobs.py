@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from runner import runs
 from runner.host.job import ContainerLimits, Job
 from runner.launch import Process
+from runner.runs import Attempt, Run, State
+from runner.store import open_store
 
 RUN = "20260101-000000-aaaaaa"
 
@@ -51,3 +54,12 @@ def job(place: Path, *processes: Process, **others: Any) -> Job:
         "world_size": 2,
     }
     return Job(**given | others)
+
+
+def note_run(place: Path, *, attempts: int = 2, state: State = State.RUNNING) -> None:
+    """Have the store say where the run of a `job` stands, as its supervisor does."""
+    begun = tuple(Attempt(number=number, started_at_s=float(number)) for number in range(1, attempts + 1))
+    run = Run(
+        id=RUN, name="job", engine="slurm", plan_hash="x", state=state, created_at_s=0.0, attempts=begun
+    )
+    open_store(f"file://{place}/store").write(runs.key(RUN, "run.json"), runs.to_json(run))

@@ -18,7 +18,7 @@ from tests.engines.project import wait_for
 from tests.services.dockerd import DockerEngine
 
 from .hosting import direct, job, local_host, printed, under_launcher
-from .jobs import RUN
+from .jobs import RUN, note_run
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -38,6 +38,7 @@ def on_fleet(place: Path, *processes: Process, image: str, **others: Any) -> Job
     """A job of the first of two nodes."""
     two: dict[str, Any] = {"hostnames": ("node-0", "node-1"), "addresses": ADDRESSES, "world_size": 2}
     given = {**two, "host_network": True}
+    note_run(place)
     return job(place, *processes, image=image, **given | others)
 
 
