@@ -12,16 +12,25 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from runner.errors import EngineError
 from runner.host import orphans
 
 MARK = "PUSHTRAIN_MARK"
 LEASH_GRACE_S = 5.0
+# What SIGKILL does not end for so long waits in the kernel, for a disk, a file server or a GPU: nobody can end it.
+KILLED_WITHIN_S = 30.0
+_LOOK_AGAIN_S = 5.0
+
+
+class Unkillable(EngineError):
+    """A process that SIGKILL does not end: as long as it is there it may use a GPU."""
 
 
 class Leash:
@@ -29,10 +38,12 @@ class Leash:
 
     def __init__(self) -> None:
         self._guardian: subprocess.Popen[str] | None = None
+        self._mark = ""
 
     def hold(self, mark: str, *, in_docker: bool) -> None:
         """Start the guardian that ends what carries the mark if this process dies; an earlier one is let go."""
         self.drop()
+        self._mark = mark
         kind = "docker" if in_docker else "local"
         self._guardian = subprocess.Popen(
             [sys.executable, "-m", "runner.host.leash", mark, kind, str(LEASH_GRACE_S)],
@@ -44,10 +55,14 @@ class Leash:
         orphans.spare(self._guardian.pid)
 
     def drop(self) -> None:
-        """Let the guardian go: nothing is left to end. Safe to repeat."""
-        if self._guardian is not None:
-            self._guardian.communicate("done")
-            self._guardian = None
+        """Let the guardian go where nothing is left to end, and leave the rest to it otherwise. Safe to repeat."""
+        guardian, self._guardian = self._guardian, None
+        if guardian is None or guardian.stdin is None:
+            return
+        if not marked_processes(self._mark):
+            guardian.communicate("done")
+        else:  # It holds the leases of the GPUs as long as something of the attempt may use them.
+            guardian.stdin.close()
 
 
 def _inherited_leases() -> tuple[int, ...]:
@@ -82,17 +97,40 @@ def shared_memory(mark: str) -> Path:
     return (memory if memory.is_dir() else Path(tempfile.gettempdir())) / name
 
 
-def end_processes(mark: str, *, grace_s: float) -> int:
-    """SIGTERM, then SIGKILL after the grace, until none is left. Returns how many there were. Safe to repeat."""
+def end_processes(mark: str, *, grace_s: float, within_s: float = KILLED_WITHIN_S) -> int:
+    """SIGTERM, then SIGKILL after the grace, until none is left. Returns how many there were. Safe to repeat.
+
+    Raises Unkillable with the host, the process and what to do where one is there `within_s` after that.
+    """
     first = marked_processes(mark)
     _signal(first, signal.SIGTERM)
     deadline_s = time.monotonic() + grace_s
     while marked_processes(mark) and time.monotonic() < deadline_s:
         time.sleep(0.05)
+    deadline_s = time.monotonic() + within_s
     while left := marked_processes(mark):
+        if time.monotonic() > deadline_s:
+            raise _unkillable(left)
         _signal(left, signal.SIGKILL)
         time.sleep(0.02)
     return len(first)
+
+
+def _unkillable(pids: list[int]) -> Unkillable:
+    what = ", ".join(f"{pid} ({_told(pid)})" for pid in pids)
+    host = socket.gethostname()
+    return Unkillable(
+        f"{host}: SIGKILL does not end process {what}: it waits in the kernel, for a disk, a file server or a GPU",
+        tip=f"on {host}: cat /proc/{pids[0]}/stack, mend what it waits for, or reboot; until then it may hold GPUs",
+    )
+
+
+def _told(pid: int) -> str:
+    try:
+        name, _, state = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return "it ended just now"
+    return f"{name}, state {state.split()[0]}"
 
 
 def _signal(pids: list[int], signum: int) -> None:
@@ -101,8 +139,26 @@ def _signal(pids: list[int], signum: int) -> None:
             os.kill(pid, signum)
 
 
+def _end_at_last(mark: str, *, grace_s: float, within_s: float) -> None:
+    """End what carries the mark; while something does not end this guardian stays, and the GPU leases with it."""
+    told = False
+    while True:
+        try:
+            end_processes(mark, grace_s=grace_s, within_s=within_s)
+        except Unkillable as error:
+            if not told:
+                sys.stderr.write(f"{error}; {error.tip}\n")
+                sys.stderr.flush()
+            if not _inherited_leases():
+                return  # On a fleet GPUs are Slurm's to give: it drains the host, as its agent does.
+            told, grace_s = True, 0.0
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+
+
 def main(argv: list[str]) -> int:
-    """`leash MARK KIND GRACE_S`: wait for the host's end, then end what it ran."""
+    """`leash MARK KIND GRACE_S [WITHIN_S]`: wait for the host's end, then end what it ran."""
     mark, kind, grace_s = argv[0], argv[1], float(argv[2])
     os.setsid()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -110,14 +166,13 @@ def main(argv: list[str]) -> int:
     if sys.stdin.read().strip() == "done":
         return 0
     if kind == "docker":
-        from runner.errors import EngineError
         from runner.host.docker_host import end_containers
 
         with contextlib.suppress(
             EngineError
         ):  # Without their Docker they are processes of this machine all the same.
             end_containers(mark, grace_s=grace_s)
-    end_processes(mark, grace_s=grace_s)
+    _end_at_last(mark, grace_s=grace_s, within_s=float(argv[3]) if argv[3:] else KILLED_WITHIN_S)
     shutil.rmtree(shared_memory(mark), ignore_errors=True)
     return 0
 

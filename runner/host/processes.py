@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from runner.errors import EngineError
 from runner.host import orphans, stacks
 from runner.host.job import machine_environment, rank_environment
-from runner.host.leash import marked_processes, shared_memory
+from runner.host.leash import end_processes, marked_processes, shared_memory
 from runner.host.memory import MemoryWatch
 from runner.host.ranks import Exit
 
@@ -206,11 +206,15 @@ class LocalRanks:
         return {rank: NOT_BEGUN if pid is None else stacks.dump((pid,)) for rank, pid in pids.items()}
 
     def close(self) -> None:
-        """End what left its group: every process that carries this node's mark, or that came to us as an orphan."""
+        """End what left its group: every process that carries this node's mark, or that came to us as an orphan.
+
+        Raises Unkillable.
+        """
         for pid in marked_processes(self._job.mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         orphans.end()
+        end_processes(self._job.mark, grace_s=0, within_s=orphans.WITHIN_S)
         shutil.rmtree(shared_memory(self._job.mark), ignore_errors=True)
 
 
