@@ -10,6 +10,7 @@
     ├── NoCapacity                71   more GPUs, hosts or memory than there are
     ├── EngineError               72   Docker or another engine does not answer
     │   ├── HostLost                   a host of the run is gone
+    │   ├── DockerAway                 the Docker of a host does not answer
     │   └── Displaced             75   its hosts were taken away; the run is in the queue again
     ├── RunNotFound               73   no such run, or not in a state for this
     ├── StoreError                74   the store: disk, S3
@@ -127,6 +128,10 @@ class EngineError(PushtrainError):
 
 class HostLost(EngineError):
     """A host of the run is gone, or its process there."""
+
+
+class DockerAway(EngineError):
+    """The Docker of this host, or of one of a run, does not answer: on a fleet another host may do instead."""
 
 
 class Displaced(EngineError):

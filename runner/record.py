@@ -89,8 +89,9 @@ class Record:
                 self.move(State.PREPARING, reason=str(error), tip=error.tip)
 
     def tell(self, reason: str) -> None:
-        """Tell whoever follows the run what it does now, empty for nothing in particular."""
-        self.change(reason=reason)
+        """Tell whoever follows the run what it does now, empty for nothing in particular. Safe to repeat."""
+        if self.load().reason != reason:
+            self.change(reason=reason)
 
     def say(self, sentence: str) -> None:
         """Tell it to whoever reads the supervisor's log."""

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
-from runner.errors import EngineError, EnvironmentFailed, PushtrainError
+from runner.errors import DockerAway, EngineError, EnvironmentFailed, PushtrainError
 
+# What Docker's own command, and BuildKit, say where the daemon ends under them.
+_AWAY = (
+    "cannot connect to the docker daemon",
+    "is the docker daemon running",
+    "error during connect",
+    "error reading from server: eof",
+    "docker.sock: connect: connection refused",
+    "transport is closing",
+)
+# A registry that is started again, or a line to it that is cut. All else it says for good.
+_PASSING = re.compile(
+    r"connection (?:refused|reset)|time(?:d )?-?out|deadline exceeded|\beof\b|no route to host|network is unreachable"
+    r"|no such host|server misbehaving|name resolution|bad gateway|service unavailable|\b50[0234]\b|broken pipe"
+)
 _INSTALL = "sudo apt-get install docker.io, or see https://docs.docker.com/engine/install/"
 
 
@@ -31,7 +46,7 @@ def executable() -> str:
 def ask(*arguments: str) -> str:
     """The output of `docker ARGUMENTS…`, stripped.
 
-    Raises EngineError where the daemon does not answer, Refused (an EnvironmentFailed) where it says no.
+    Raises DockerAway where the daemon does not answer, Refused (an EnvironmentFailed) where it says no.
     """
     done = subprocess.run([executable(), *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -42,8 +57,8 @@ def ask(*arguments: str) -> str:
 def refusal(doing: str, said: str) -> PushtrainError:
     """What to raise where `docker DOING` failed and said so."""
     low = said.lower()
-    if "cannot connect to the docker daemon" in low or "is the docker daemon running" in low:
-        return EngineError("Docker does not answer", tip="sudo systemctl start docker, or use --engine local")
+    if is_away(said):
+        return DockerAway("Docker does not answer", tip="sudo systemctl start docker, or use --engine local")
     if "permission denied" in low and "socket" in low:
         return EngineError("Docker refuses this user", tip="sudo usermod -aG docker $USER, then log in again")
     if "no space left on device" in low:
@@ -55,6 +70,17 @@ def refusal(doing: str, said: str) -> PushtrainError:
     )
     last = said.splitlines()[-1] if said else "it said nothing"
     return Refused(f"docker {doing} failed: {last}", said=said, tip=tip)
+
+
+def is_away(said: str) -> bool:
+    """Whether Docker's words mean that its daemon does not answer, or ended meanwhile."""
+    low = said.lower()
+    return any(words in low for words in _AWAY)
+
+
+def is_passing(refused: Refused) -> bool:
+    """Whether Docker said that a registry does not answer: trying again in a moment may help."""
+    return _PASSING.search(refused.said.lower()) is not None
 
 
 def is_absent(refused: Refused) -> bool:

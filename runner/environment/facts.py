@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runner.environment.client import Refused, ask, is_absent, refusal
-from runner.errors import EnvironmentFailed
+from runner.errors import DockerAway, EnvironmentFailed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,7 @@ def registry_digest(reference: str) -> str | None:
     API can.
     """
     import docker
+    import requests
 
     client = docker.DockerClient(base_url=ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}"))
     try:
@@ -121,6 +122,11 @@ def registry_digest(reference: str) -> str | None:
         if isinstance(refused, Refused) and is_absent(refused):
             return None
         raise refused from error
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise DockerAway(
+            f"look-up of {reference}: Docker does not answer any more: {error}",
+            tip="sudo systemctl status docker",
+        ) from error
     finally:
         client.close()
 

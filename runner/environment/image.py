@@ -30,6 +30,8 @@ LABEL = "pushtrain.environment"
 
 _STEP_ERROR = re.compile(r"#(\d+) ERROR")
 _STEP = re.compile(r"#\d+ \[[^\]]*\] (.*)")
+# What BuildKit does before any instruction of ours.
+_LOADING = ("load metadata for", "FROM ")
 _PRINTED = re.compile(r"#\d+ \d+\.\d+ ")
 
 
@@ -261,6 +263,9 @@ def _failure(recipe: Recipe, ended: Ended) -> PushtrainError:
     if "no space left on device" in text.lower() or "daemon running" in text.lower():
         return client.refusal("build", text)
     command, output = failed_step(ended.lines)
+    away = command.startswith(_LOADING) or not command
+    if client.is_away(text) or (away and client.is_passing(client.Refused("", said=text))):
+        return client.refusal(f"build: {command}", text)
     if refused := blame.apt_failure(output, recipe.origins):
         return refused
     for words, message, tip in _KNOWN:

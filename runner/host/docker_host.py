@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import EngineError
+from runner.errors import DockerAway, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ AT_ONCE = 8
 def connect(*, streams: int = 0, patience_s: float = 0.0, timeout_s: int = 60) -> docker.DockerClient:
     """This host's Docker; `streams` is how many outputs are read at once, `timeout_s` how long an answer may take.
 
-    For `patience_s` it may be just being started anew. Raises EngineError with what to do when it does not answer.
+    For `patience_s` it may be just being started anew. Raises DockerAway with what to do when it does not answer.
     """
     deadline_s = time.monotonic() + patience_s
     while True:
@@ -56,7 +56,7 @@ def _connected(*, streams: int, timeout_s: int) -> docker.DockerClient:
         client = docker.from_env(max_pool_size=streams + 2 * AT_ONCE, timeout=timeout_s)
         client.ping()
     except docker.errors.DockerException as error:
-        raise EngineError(
+        raise DockerAway(
             f"Docker does not answer: {error}",
             tip="start it (`sudo systemctl start docker`), or use `--engine local`",
         ) from error
@@ -80,7 +80,7 @@ def _refusal(what: str, error: Exception) -> EngineError:
 
     said = str(getattr(error, "explanation", None) or error)
     if isinstance(error, requests.ConnectionError):
-        return EngineError(
+        return DockerAway(
             f"{what}: Docker on {socket.gethostname()} does not answer any more",
             tip="sudo systemctl status docker",
         )

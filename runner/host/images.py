@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import EnvironmentFailed, PushtrainError
+from runner.errors import DockerAway, EngineError, EnvironmentFailed, PushtrainError
 from runner.host.docker_host import connect, has_image, pull, translated
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRIED_FOR_S = 60.0
+# A Docker that was killed is started again by its machine within seconds, or by nobody.
+DOCKER_WITHIN_S = 20.0
 LONGEST_PAUSE_S = 10.0
 # A registry that is read from a slow disk says nothing for minutes.
 SILENT_FOR_S = 600
@@ -41,9 +43,10 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
     """Have the image here. Quick where it is; blocks while it is pulled, by this process or another. Safe to repeat.
 
     A registry that does not answer is asked again for a minute. Raises EnvironmentFailed where it never does, where it
-    refuses, and where no registry is known from which this host could have the image; EngineError for Docker.
+    refuses, and where no registry is known from which this host could have the image; DockerAway where Docker ended and
+    nobody starts it again, else EngineError for Docker.
     """
-    with contextlib.closing(connect(timeout_s=SILENT_FOR_S)) as client:
+    with contextlib.closing(connect(timeout_s=SILENT_FOR_S, patience_s=DOCKER_WITHIN_S)) as client:
         with translated("the image cannot be looked up"):
             if has_image(client, reference):
                 return
@@ -58,31 +61,36 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
 
 
 def _pull(start: Callable[[], Iterable[dict[str, Any]]], reference: str, progress: Progress) -> None:
-    deadline_s, pause_s = time.monotonic() + TRIED_FOR_S, 1.0
-    while said := _failure(start, progress):
+    since_s, pause_s = None, 1.0
+    while failed := _failure(start, progress):
+        said, is_docker = str(failed), isinstance(failed, DockerAway)
+        since_s = since_s or time.monotonic()  # Much may have come before.
+        deadline_s = since_s + (DOCKER_WITHIN_S if is_docker else TRIED_FOR_S)
         is_final = any(word in said.lower() for word in _FINAL)
         if is_final or time.monotonic() + pause_s > deadline_s:
+            if is_docker:
+                raise failed
             raise _refused(reference, said, is_final=is_final)
         logger.warning("%s: %s; asking again in %.0f s", reference, said, pause_s)
         time.sleep(pause_s)
         pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
 
 
-def _failure(start: Callable[[], Iterable[dict[str, Any]]], progress: Progress) -> str:
-    """Pull once; what Docker said against it, empty where it is done."""
+def _failure(start: Callable[[], Iterable[dict[str, Any]]], progress: Progress) -> PushtrainError | None:
+    """Pull once; what Docker said against it, None where it is done."""
     layers: dict[str, tuple[int, int]] = {}
     try:
         with translated("pull"):
             for line in start():
                 if line.get("error"):
-                    return str(line["error"])
+                    return EngineError(str(line["error"]))
                 note(layers, line)
                 progress.note(
                     sum(done for done, _ in layers.values()), sum(size for _, size in layers.values()) or None
                 )
     except PushtrainError as error:
-        return str(error)
-    return ""
+        return error
+    return None
 
 
 def note(layers: dict[str, tuple[int, int]], line: dict[str, Any]) -> None:
