@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from runner import decoding
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -54,7 +56,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def report(line: str) -> Report | None:
     """A line of `weights`; None for what is no report, such as a line that a dying rank left unfinished."""
     try:
-        return msgspec.convert(json.loads(line), Report)  # json, since it reads NaN, which Python writes
+        return decoding.from_objects(
+            json.loads(line), Report
+        )  # json, since it reads NaN, which Python writes
     except (ValueError, msgspec.ValidationError, RecursionError):  # the last for many nested brackets
         return None
 

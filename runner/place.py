@@ -92,9 +92,9 @@ class Reservation:
     @classmethod
     def from_json(cls, value: object) -> Reservation:
         """Return the reservation that `to_json` gave; raises msgspec's ValidationError, a ValueError."""
-        import msgspec
+        from runner import decoding
 
-        return msgspec.convert(value, cls)
+        return decoding.from_objects(value, cls)
 
 
 def place(gang: Gang, hosts: tuple[Host, ...], *, nodes_per_host: int | None) -> Reservation:

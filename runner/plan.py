@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from runner import placeholders, remarks
+from runner import decoding, placeholders, remarks
 from runner.datasets import Dataset
 from runner.environment import Recipe
 from runner.errors import Corrupt, PlanError
@@ -382,7 +382,7 @@ def from_json(text: str | bytes) -> Plan:
     import msgspec
 
     try:
-        return msgspec.json.decode(text, type=Plan)
+        return decoding.from_json(text, Plan)
     except msgspec.DecodeError as error:
         raise Corrupt(f"a plan cannot be read: {error}") from error
 

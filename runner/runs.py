@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from runner import decoding
 from runner.errors import Conflict, Corrupt, NotFound, RunNotFound
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _encode(run: Run) -> bytes:
 def decode(data: bytes, run_id: str) -> Run:
     """The run that `to_json` wrote. Raises Corrupt for anything else."""
     try:
-        return msgspec.json.decode(data, type=Run)
+        return decoding.from_json(data, Run)
     except msgspec.DecodeError as error:
         raise Corrupt(
             f"run.json of {run_id} cannot be read: {error}",

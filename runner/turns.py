@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner import runs
+from runner import decoding, runs
 from runner.errors import Conflict, Corrupt, NotFound, RunNotFound
 from runner.lock import held, is_held
 
@@ -155,7 +155,7 @@ class Turn:
         """All that are there, by number."""
         for name in self._store.children(_folder(self._group)):
             try:
-                ticket = msgspec.json.decode(self._store.read(self._key(int(name))), type=Ticket)
+                ticket = decoding.from_json(self._store.read(self._key(int(name))), Ticket)
             except NotFound:
                 continue  # It ended, and somebody cleared it away.
             yield int(name), ticket

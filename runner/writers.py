@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner import decoding
 from runner.agreement import ranks_named
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def written(lines: Iterable[str]) -> tuple[str, ...]:
     paths: dict[str, None] = {}
     for line in lines:
         try:
-            paths[msgspec.json.decode(line, type=str)] = None
+            paths[decoding.from_json(line, str)] = None
         except msgspec.DecodeError:
             continue
     return tuple(paths)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1] / "runner"
 # The modules and packages of `runner` in the order of the flow: each may import those before it.
 ORDER = (
     # words
-    "errors", "quantities", "quoting", "document", "placeholders", "spec", "schema", "script", "trigger",
+    "errors", "decoding", "quantities", "quoting", "document", "placeholders", "spec", "schema", "script", "trigger",
     # what is trained, and where things are kept
     "git", "repository", "archive", "store", "source", "scan", "manifest", "sync",
     # what it is trained on and with

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner import decoding
 from runner.agent import elastic
 from runner.agent import inventory as inventories
 from runner.errors import EngineError, UsageError
@@ -63,7 +64,7 @@ class About:
 def about() -> About:
     """What the agent of this machine says. Raises EngineError where none was started since it booted."""
     try:
-        return msgspec.json.decode((run_folder() / "agent.json").read_bytes(), type=About)
+        return decoding.from_json((run_folder() / "agent.json").read_bytes(), About)
     except FileNotFoundError:
         raise EngineError("no agent was started on this machine", tip="pushtrain agent start") from None
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner import decoding
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -116,7 +118,7 @@ def save(path: Path, noted: Mapping[str, Noted]) -> None:
 def load(path: Path) -> dict[str, Noted]:
     """What daemons.json says; {} where there is none."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Noted])
+        return decoding.from_json(path.read_bytes(), dict[str, Noted])
     except (FileNotFoundError, msgspec.DecodeError):
         return {}
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from runner import decoding
 from runner.agent import token
 from runner.errors import UsageError
 
@@ -81,7 +82,7 @@ class State:
     def load(self) -> Settings:
         """What the last start was told. Raises UsageError where there was none."""
         try:
-            return msgspec.json.decode((self.folder / "settings.json").read_bytes(), type=Settings)
+            return decoding.from_json((self.folder / "settings.json").read_bytes(), Settings)
         except FileNotFoundError:
             raise UsageError(
                 f"this machine was in no fleet yet ({self.folder} says nothing)",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from runner import decoding
+
 MOST_PAUSE_S = 3600.0
 
 
@@ -36,7 +38,7 @@ class Starts:
         """What is noted in the folder; nothing where nothing is, or what is there cannot be read."""
         path = folder / "starts.json"
         try:
-            failed = msgspec.json.decode(path.read_bytes(), type=dict[str, Failure])
+            failed = decoding.from_json(path.read_bytes(), dict[str, Failure])
         except (FileNotFoundError, msgspec.DecodeError):
             failed = {}
         return cls(path=path, failed=failed)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from runner import decoding
 from runner.errors import Refused, UsageError
 from runner.slurm.conf import Cluster
 
@@ -64,7 +65,7 @@ def decode(text: str, *, named: str) -> Token:
     body = line.removeprefix(PREFIX)
     try:
         raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-        token = msgspec.json.decode(raw, type=Token)
+        token = decoding.from_json(raw, Token)
         if len(token.key_bytes) < hashlib.sha256().digest_size:
             raise ValueError("its key is too short")
     except (msgspec.DecodeError, binascii.Error, ValueError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from runner import decoding
 from runner.errors import Conflict, Corrupt, NotFound
 
 if TYPE_CHECKING:
@@ -98,6 +99,6 @@ class Lease:
 
 def _decoded(data: bytes, key: str) -> _Turn:
     try:
-        return msgspec.json.decode(data, type=_Turn)
+        return decoding.from_json(data, _Turn)
     except msgspec.DecodeError as error:
         raise Corrupt(f"{key} cannot be read: {error}", tip="was it written by a newer pushtrain?") from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner import decoding
 from runner.errors import Conflict, Corrupt, NotFound
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def load(store: Store, repository: str, key: str) -> Said | None:
     """What was kept, None for what nobody asked for yet. Raises Corrupt."""
     name = _key(repository, key)
     try:
-        return msgspec.json.decode(store.read(name), type=Said)
+        return decoding.from_json(store.read(name), Said)
     except NotFound:
         return None
     except msgspec.DecodeError as error:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from runner import decoding
 from runner.errors import GitHubAbsent, GitHubError, UsageError
 from runner.github.identity import App, Auth, Token, auth_from
 from runner.github.patience import OutOfPatience, back_off_s
@@ -287,7 +288,7 @@ def part(text: str | int) -> str:
 def convert(call: Call, content: Any, kind: type[Kind]) -> Kind:
     """Returns an answer's content as `kind`; raises GitHubError where it is something else."""
     try:
-        return msgspec.convert(content, kind)
+        return decoding.from_objects(content, kind)
     except msgspec.ValidationError as error:
         raise GitHubError(
             f"GitHub did not {call.doing} as documented: {error}",

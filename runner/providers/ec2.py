@@ -24,6 +24,7 @@ import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from runner import decoding
 from runner.errors import EngineError
 from runner.providers import Machine, Place, Started
 from runner.providers.ec2_token import Tokens, Urls, fetching
@@ -180,7 +181,7 @@ class Ec2Machines:
 
     def _noted(self, name: str) -> Launch | None:
         try:
-            return msgspec.json.decode(self._note(name).read_bytes(), type=Launch)
+            return decoding.from_json(self._note(name).read_bytes(), Launch)
         except (FileNotFoundError, msgspec.DecodeError):  # the latter of an older version
             return None
 

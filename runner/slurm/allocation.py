@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner import decoding
 from runner.errors import EngineError
 from runner.slurm.client import COMMAND_WITHIN_S, run_folder
 from runner.slurm.nodes import nodes
@@ -80,7 +81,7 @@ class Allocation:
             raise EngineError(
                 f"{self.hosts - len(lines)} of {self.hosts} hosts did not answer: {said}", tip="sinfo -R"
             )
-        found = [msgspec.convert(json.loads(line), Here) for line in lines]
+        found = [decoding.from_objects(json.loads(line), Here) for line in lines]
         return tuple(sorted(found, key=lambda here: here.address))
 
     def line(self, host: str, program: Sequence[str]) -> tuple[str, ...]:

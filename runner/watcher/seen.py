@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner import decoding
 from runner.errors import Conflict, Corrupt, NotFound
 
 if TYPE_CHECKING:
@@ -110,6 +111,6 @@ def _read(store: Store, key: str) -> Versioned | None:
 
 def _decoded(data: bytes, key: str) -> Seen:
     try:
-        return msgspec.json.decode(data, type=Seen)
+        return decoding.from_json(data, Seen)
     except msgspec.DecodeError as error:
         raise Corrupt(f"{key} cannot be read: {error}", tip="was it written by a newer pushtrain?") from error
