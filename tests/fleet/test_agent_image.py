@@ -96,7 +96,8 @@ def test_a_run_goes_through_a_fleet_that_is_a_container(agent: Host, base_image:
     done = _inside(agent, "pushtrain", "run", "--engine", "slurm", str(project))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trained in a container" in done.stdout
-    assert agent.docker("ps", "-q").splitlines() == [agent.docker("ps", "-q", "--filter", f"name={IMAGE}")]
+    own = agent.docker("ps", "-q", "--filter", f"name={IMAGE}")
+    _until(lambda: agent.docker("ps", "-q").splitlines() == [own])
 
 
 def test_the_key_is_in_no_layer_and_no_setting(agent: Host) -> None:
@@ -115,7 +116,9 @@ def test_a_container_that_starts_again_is_the_same_fleet(agent: Host) -> None:
 
 
 def _inside(host: Host, *argv: str) -> subprocess.CompletedProcess[str]:
-    return host.run("docker", "exec", "-e", f"PUSHTRAIN_STORE={_STORE}", IMAGE, *argv, check=False)
+    return host.run(
+        "docker", "exec", "-e", f"PUSHTRAIN_STORE={_STORE}", IMAGE, *argv, check=False, timeout_s=240
+    )
 
 
 def _is_up(host: Host) -> bool:
@@ -123,7 +126,7 @@ def _is_up(host: Host) -> bool:
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline_s
         time.sleep(0.2)

@@ -94,7 +94,7 @@ class Host:
         environ: Mapping[str, str] | None = None,
         folder: Path | str | None = None,
         given: str | None = None,
-        timeout_s: float | None = 60,
+        timeout_s: float | None = 120,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command and wait for its end. Raises LabError where it fails, unless `check` is false."""
@@ -273,7 +273,6 @@ class Host:
             f"dockerd on {self.name}",
             lambda: answers(engine.socket),
             log=self.folder / "dockerd.log",
-            timeout_s=60,
         )
 
     def _dockerd(self, data: Path) -> Sequence[str]:

@@ -198,7 +198,8 @@ class Lab:
         said = self.head.run("scontrol", "-o", "show", "node", name, check=False).stdout
         # A slurmctld that has started again knows the nodes before they tell it of their GPUs, some 5 s later. Those
         # that it hands out before are never free again (seen with 22.05).
-        return "SlurmdStartTime=2" in said and any(f"State={state}+" in said for state in _WORKING)
+        working = any(f"State={state}+" in said for state in _WORKING)
+        return "SlurmdStartTime=2" in said and working and "+NOT_RESPONDING" not in said
 
     def _await_nodes(self, names: Sequence[str]) -> None:
         for name in names:

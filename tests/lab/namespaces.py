@@ -89,7 +89,7 @@ def sh(*argv: str, given: str | None = None) -> str:
     return done.stdout
 
 
-def awaited(what: str, ready: Callable[[], bool], *, timeout_s: float = 30, log: Path | None = None) -> None:
+def awaited(what: str, ready: Callable[[], bool], *, timeout_s: float = 120, log: Path | None = None) -> None:
     """Blocks until `ready`. Raises LabError with the end of `log`."""
     deadline_s = time.monotonic() + timeout_s
     while not ready():

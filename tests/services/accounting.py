@@ -18,7 +18,7 @@ TOOLS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "sacctmgr")
 GPUS = 8
 _SQL = Path("/usr/share/mysql")
 _TABLES = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data")
-_WITHIN_S = 60.0
+_WITHIN_S = 120.0
 _PORTS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd")
 
 

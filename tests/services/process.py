@@ -21,7 +21,7 @@ def running(
     *,
     log: Path,
     ready: Callable[[], bool],
-    timeout_s: float = 60,
+    timeout_s: float = 120,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs `argv` until the block ends. A Ctrl-C reaches only the tests, which then end it here."""
