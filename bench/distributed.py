@@ -10,7 +10,7 @@ A Docker daemon of its own is started, so this needs root and what tests/service
 - start: four tasks with TF_CONFIG on four nodes, from the command to the last one's line; against four `docker run`
   started at once, without a network that they would need to meet.
 - images: images a second of examples/tf-mnist-horovod, two nodes of one rank, against mpirun by hand in the same image,
-  both at the same time. An image with TensorFlow and Horovod is built first, which may take minutes.
+  in turns. An image with TensorFlow and Horovod is built first, which may take minutes.
 - lines: how late a line is on the terminal, and whether any is lost at 20,000 lines a second.
 """
 

@@ -1,4 +1,4 @@
-"""Images a second of Horovod on three hosts of the lab: by us, and by `mpirun` by hand over sshd, at the same time."""
+"""Images a second of Horovod on three hosts of the lab: by us, and by `mpirun` by hand over sshd, in turns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bench_images(lab: Lab, project: FleetProject, *, pairs: int, epochs: int) ->
         with _containers(lab, shared, project.folder):
             return images.read(_mpirun(lab, *images.command(epochs)))
 
-    images.side_by_side("tf-mnist-horovod, 3 hosts of one rank", ours, theirs, pairs=pairs)
+    images.in_turns("tf-mnist-horovod, 3 hosts of one rank", ours, theirs, pairs=pairs)
 
 
 def _train(project: FleetProject, *, epochs: int) -> None:
