@@ -30,6 +30,7 @@ from runner.errors import (
 )
 from runner.gang import Gang, Outcome
 from runner.host.faults import disk_full
+from runner.host.ownership import NOT_THIS_STORE
 from runner.hosts import Hosts
 from runner.interrupts import Watch
 from runner.lock import held
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# No fault that passes: the batch script of a fleet starts no other supervisor then.
-NOT_THIS_STORE = 66
 # Whoever asks whether a supervisor lives holds its lock for a moment.
 LOCK_WAIT_S = 2.0
 

@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import plan, runs, slurm
-from runner.errors import EngineError, NotFound, TimedOut
+from runner.errors import EngineError, NotFound, StoreError, TimedOut
+from runner.host.ownership import NOT_THIS_STORE, another_store
 from runner.runs import State
 from runner.slurm.waiting import Moment
 
@@ -73,11 +74,27 @@ class Tender:
             return
         if job is not None and time.time() - (job.starts_at_s or time.time()) < SPOKEN_WITHIN_S:
             return
+        ended = slurm.ended_on(self._slurm, run.id) if job is None else None
+        if ended is not None and ended[1] == NOT_THIS_STORE:
+            self._fail(run, another_store(ended[0], run.id, self._store.uri))
+            return
         where = f"its job runs on {job.hosts}" if job is not None else "its job is over"
         reason = f"{where}, and no supervisor has spoken: all hosts have to reach the store {self._store.uri}"
         if run.reason != reason:
             tip = "PUSHTRAIN_STORE=s3://…, or a folder that is mounted on all hosts under that path"
             runs.move(self._store, run.id, run.state, at_s=time.time(), reason=reason, tip=tip)
+
+    def _fail(self, run: Run, error: StoreError) -> None:
+        code = error.exit_code
+        runs.move(
+            self._store,
+            run.id,
+            State.FAILED,
+            at_s=time.time(),
+            reason=str(error),
+            tip=error.tip,
+            exit_code=code,
+        )
 
     def _just_seen(self, run: Run) -> Job | None:
         """The run's job if it waited a moment ago: whoever looks after a thousand asks Slurm once, not for each."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner import runs
+from runner import decoding, runs
 from runner.errors import Displaced, NotFound, StoreError
 from runner.runs import ENDS, State
 from runner.store.patience import patient
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from runner.host.job import Job
     from runner.store import Store
 
+# How a supervisor ends whose host does: no fault that passes, and the batch script of a fleet starts no other then.
+NOT_THIS_STORE = 66
 # Whoever sends many small files asks once for those of a moment.
 ASKS_EVERY_S = 1.0
 REACHED_WITHIN_S = 60.0
@@ -34,6 +36,14 @@ class _Stand(msgspec.Struct):
 
     state: str
     attempts: tuple[msgspec.Raw, ...] = ()
+
+
+def another_store(host: str, run_id: str, uri: str) -> NotFound:
+    """The error of a host that sees another store than whoever asked for the run."""
+    return NotFound(
+        f"{host} does not reach the run's store: {run_id} is not in {uri} there",
+        tip="PUSHTRAIN_STORE=s3://…, or a folder that is mounted on all hosts under that path",
+    )
 
 
 class Ownership:
@@ -57,11 +67,7 @@ class Ownership:
         try:
             self._look(patient(self._store, within_s=REACHED_WITHIN_S))
         except NotFound as error:
-            raise NotFound(
-                f"{socket.gethostname()} does not reach the run's store: {self._job.run_id} is not in "
-                f"{self._store.uri} there",
-                tip="PUSHTRAIN_STORE=s3://…, or a folder that is mounted on all hosts under that path",
-            ) from error
+            raise another_store(socket.gethostname(), self._job.run_id, self._store.uri) from error
         except StoreError as error:
             raise type(error)(f"{socket.gethostname()}: {error}", tip=error.tip) from error
 
@@ -83,4 +89,4 @@ class Ownership:
             )
 
     def _look(self, store: Store) -> _Stand:
-        return msgspec.json.decode(store.read(runs.key(self._job.run_id, "run.json")), type=_Stand)
+        return decoding.from_json(store.read(runs.key(self._job.run_id, "run.json")), _Stand)

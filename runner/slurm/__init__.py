@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from runner.slurm.client import Slurm, find
 from runner.slurm.nodes import Node, node, nodes
-from runner.slurm.queue import Job, jobs, marked
+from runner.slurm.queue import Job, ended_on, jobs, marked
 
-__all__ = ["Job", "Node", "Slurm", "find", "jobs", "marked", "node", "nodes"]
+__all__ = ["Job", "Node", "Slurm", "ended_on", "find", "jobs", "marked", "node", "nodes"]

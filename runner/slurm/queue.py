@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,6 +77,24 @@ def marked(slurm: Slurm, word: str) -> tuple[str, ...]:
     wide = f"JobID:{_ROOM},Comment:{_COMMENT_ROOM}"
     text = slurm.run("squeue", "--noheader", "--all", "-O", wide)
     return read_marked(text, word)
+
+
+def ended_on(slurm: Slurm, name: str) -> tuple[str, int] | None:
+    """Where the batch script of the last job of a name ended, and its exit code; None where Slurm knows it no more.
+
+    Slurm forgets jobs minutes after their end (MinJobAge). Raises EngineError.
+    """
+    wide = f"BatchHost:{_ROOM},exit_code:{_ROOM}"
+    text = slurm.run("squeue", "--noheader", "--states=all", "--sort=-i", "--name", name, "-O", wide)
+    return read_ended_on(text)
+
+
+def read_ended_on(text: str) -> tuple[str, int] | None:
+    """As `ended_on`, of what squeue printed: the status as of wait(2), 16896 for 66. Pure."""
+    words = text.split()[:2]
+    if len(words) < 2 or not words[1].isdigit():
+        return None
+    return words[0], os.waitstatus_to_exitcode(int(words[1]))
 
 
 def read_marked(text: str, word: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from runner.engines.tending import in_vain
 from runner.place import Gang
 from runner.runs import Attempt
 from runner.slurm import submission
-from runner.slurm.queue import Job
+from runner.slurm.queue import Job, read_ended_on
 from runner.slurm.submission import Wish
 from runner.store import open_store
 from tests.flow import made
@@ -107,3 +107,17 @@ def job(restarts: int) -> Job:
         comment="pushtrain digits",
         features="",
     )
+
+
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        ("h1              16896           \n", ("h1", 66)),
+        ("h1              0               \nh2              16896\n", ("h1", 0)),  # The last job comes first.
+        ("h1              9               \n", ("h1", -9)),
+        ("", None),
+        ("n/a             \n", None),
+    ],
+)
+def test_where_and_how_a_batch_script_ended(printed: str, found: tuple[str, int] | None) -> None:
+    assert read_ended_on(printed) == found
