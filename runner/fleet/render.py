@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Below this a table shows what matters most.
 NARROW_COLUMNS = 100
-MOST_BEHIND = 3
+NAMED_BEHIND = 3
 _BAR = 10
 
 
@@ -73,7 +73,7 @@ def queue(console: Console, shown: Sequence[Waiter], *, running: int, now_s: flo
         console.print(head, highlight=False)
         told = each.why
         if not each.held:
-            told = f"{_why(each)}{_behind(each.behind)}; {_starts(each.starts_at_s, now_s)}"
+            told = f"{_why(each)}{_behind(each)}; {_starts(each.starts_at_s, now_s)}"
         text = Text(plain_line(told), style="dim")
         console.print(Padding(text, (0, 0, 0, 5), expand=False), highlight=False)
     console.print(f"{len(shown)} wait{'s' * (len(shown) == 1)}, {going}", highlight=False)
@@ -151,11 +151,11 @@ def _why(each: Waiter) -> str:
     return each.why.removeprefix(f"it waits for {each.wants}").removeprefix("; ").removeprefix(", and ")
 
 
-def _behind(names: Sequence[str]) -> str:
-    if not names:
+def _behind(each: Waiter) -> str:
+    if not each.behind:
         return ""
-    more = len(names) - MOST_BEHIND
-    shown = ", ".join(names[:MOST_BEHIND])
+    more = each.behind_count - NAMED_BEHIND
+    shown = ", ".join(each.behind[:NAMED_BEHIND])
     return f"; behind {shown}" + (f" and {more} more" if more > 0 else "")
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from runner.fleet.scrape import Answer, Card
     from runner.slurm import Job, Node
 
+MOST_BEHIND = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
@@ -42,7 +44,11 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Waiter:
-    """A row of `queue`. `position` is None of a job that Slurm does not start (`held`); times as in `Job`."""
+    """A row of `queue`. `position` is None of a job that Slurm does not start (`held`); times as in `Job`.
+
+    `behind` are the first of `behind_count`: who holds what it needs, then who stands before it. Of a thousand jobs
+    each stands behind all before it, which have rows of their own.
+    """
 
     position: int | None
     run: str
@@ -53,6 +59,7 @@ class Waiter:
     submitted_at_s: float
     why: str
     behind: tuple[str, ...]
+    behind_count: int
     starts_at_s: float | None
     held: bool
     restarts: int
@@ -135,7 +142,8 @@ def _waiter(job: Job, position: int | None, moment: Moment) -> Waiter:
         user=job.user,
         submitted_at_s=job.submitted_at_s,
         why=why,
-        behind=waiting.behind,
+        behind=waiting.behind[:MOST_BEHIND],
+        behind_count=len(waiting.behind),
         starts_at_s=waiting.starts_at_s,
         held=job.held,
         restarts=job.restarts,

@@ -215,6 +215,21 @@ def test_the_start_is_told_as_people_say_it(ahead_s: float, words: str) -> None:
     assert words in console.file.getvalue()
 
 
+def test_a_thousand_that_wait_are_told_without_naming_all_before_each() -> None:
+    found = recordings.job("full", "big-5e6f")
+    many = tuple(
+        dataclasses.replace(found, id=str(1000 + number), name=f"run-{number}") for number in range(1000)
+    )
+    shown = rows.queue(many, recordings.nodes("full"))
+    assert len(json.dumps([dataclasses.asdict(each) for each in shown], indent=2)) < 1_000_000
+    last = shown[-1]
+    assert (last.behind_count, last.behind) == (999, tuple(f"run-{number}" for number in range(8)))
+    console = Console(file=io.StringIO(), width=200)
+    render.queue(console, [last], running=0, now_s=NOW_S)
+    assert isinstance(console.file, io.StringIO)
+    assert "behind run-0, run-1, run-2 and 996 more" in console.file.getvalue()
+
+
 def test_an_empty_queue_says_so() -> None:
     console = Console(file=io.StringIO(), width=80)
     render.queue(console, (), running=2, now_s=NOW_S)
