@@ -27,12 +27,23 @@ class _Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Lease:
-    """The turn at `key` as `by` sees it, `lasts_s` long from its last `take`. Clocks of machines may differ by less."""
+    """The turn at `key` as `by` sees it, `lasts_s` long from its last `take`. Clocks of machines may differ by less.
+
+    `is_gone` is asked of another who has it: whether he is known to be no more.
+    """
 
     def __init__(
-        self, store: Store, key: str, *, by: str, lasts_s: float, now_s: Callable[[], float] = time.time
+        self,
+        store: Store,
+        key: str,
+        *,
+        by: str,
+        lasts_s: float,
+        now_s: Callable[[], float] = time.time,
+        is_gone: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._store, self._key, self._by, self._lasts_s, self._now_s = store, key, by, lasts_s, now_s
+        self._is_gone = is_gone
         self._first = True
         self.inherited = False
         """Whether somebody had the turn before this process."""
@@ -40,7 +51,8 @@ class Lease:
     def take(self) -> Standing:
         """Take the turn, or prolong it: "ours" if it is ours now, else "theirs", or "done" for ever.
 
-        Of several at once one has it. One whose time is over, or that was ours before this process, is taken over.
+        Of several at once one has it. One whose time is over or whose owner is gone is taken over, and one that was
+        ours before this process.
         """
         there = self._read()
         if self._first:
@@ -51,7 +63,7 @@ class Lease:
         if turn.done:
             return "done"
         left_s = turn.until_s - self._now_s()
-        if turn.by != self._by and left_s > 0:
+        if turn.by != self._by and left_s > 0 and not self._is_gone(turn.by):
             return "theirs"
         if turn.by == self._by and left_s > self._lasts_s / 2:
             return "ours"

@@ -9,6 +9,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
@@ -19,13 +20,11 @@ from runner.answer.said import Said
 from runner.errors import GitHubAbsent, GitHubDenied, GitHubError
 from runner.github import check as checks
 from runner.github import thread
-from runner.lock import held
+from runner.lock import held, is_held
 from runner.report import check as check_text
 from runner.report import comment as comment_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from runner.answer.desk import Desk
     from runner.report.facts import RunFacts
     from runner.runs import Run
@@ -51,7 +50,9 @@ class Voice:
         self._desk, self._said, self._store, self._name = desk, said, store, name
         self._missed = False
         self._lock: contextlib.ExitStack | None = None
-        self._turn = Lease(store, _key(said), by=_machine(desk.shop.home), lasts_s=SPEAKS_S)
+        self._turn = Lease(
+            store, _key(said), by=_speaker(desk.shop.home), lasts_s=SPEAKS_S, is_gone=self._is_gone
+        )
         self._speaks = False
 
     @property
@@ -79,8 +80,7 @@ class Voice:
         """
         if self._lock is None:
             lock = contextlib.ExitStack()
-            path = self._desk.shop.home / "voices" / f"{self._said.key}.lock"
-            if not lock.enter_context(held(path)):
+            if not lock.enter_context(held(self._lock_in(self._desk.shop.home))):
                 lock.close()
                 return False
             self._lock = lock
@@ -88,6 +88,20 @@ class Voice:
         if self._speaks and not spoke:
             self._said = memory.load(self._store, self._said.repository, self._said.key) or self._said
         return self._speaks
+
+    def _is_gone(self, by: str) -> bool:
+        """Whether who speaks by the turn was a process of this machine, with another home, that has ended."""
+        machine, _, home = by.partition(":")
+        if machine != socket.gethostname():
+            return False
+        lock = self._lock_in(Path(home))
+        try:
+            return lock.exists() and not is_held(lock)
+        except OSError:  # It is another user's.
+            return False
+
+    def _lock_in(self, home: Path) -> Path:
+        return home / "voices" / f"{self._said.key}.lock"
 
     def leave(self) -> None:
         """Let others speak. Safe to repeat."""
@@ -245,9 +259,9 @@ def _ended_at_s(run: Run) -> float | None:
     return run.stages[-1].started_at_s if run.state.ended else None
 
 
-def _machine(home: Path) -> str:
-    """This machine's state folder, whose locks say which of its processes speaks."""
-    return f"{socket.gethostname()}:{home}"
+def _speaker(home: Path) -> str:
+    """This machine's state folder, by one name: its locks say which process with that home speaks."""
+    return f"{socket.gethostname()}:{home.resolve()}"
 
 
 def _digest(text: str) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 600.0
+OTHERS_PAUSE_S = 30.0
 # A run that has no run.json for so long was never started: whoever asked for it died, and nobody asked again.
 NEVER_STARTED_S = 24 * 3600.0
 JOBS_OWN_S = 60.0
@@ -104,10 +105,14 @@ class Follower:
             if not attendance.voice.said.detached and attendance.voice.speaks():
                 attendance.voice.detach()
             return
-        logger.info("%s %s", run.id, attendance.look().state)
+        ended = attendance.look()
+        if not followed.wait_s:
+            logger.info("%s %s", ended.id, ended.state)
         finish.last_word(self.desk(), attendance)
         if not attendance.voice.said.closed:
-            self._pause(followed)
+            # Whoever else speaks of it may be gone at any time.
+            ours = attendance.voice.speaks()
+            self._pause(followed, longest_s=LONGEST_PAUSE_S if ours else OTHERS_PAUSE_S)
 
     def _failed(self, followed: _Followed, error: PushtrainError) -> None:
         logger.warning("%s: %s", followed.said.run_id, error)
@@ -120,8 +125,8 @@ class Follower:
             attendance.voice.leave()
         self._pause(followed)
 
-    def _pause(self, followed: _Followed) -> None:
-        followed.wait_s = min(max(2 * followed.wait_s, 2 * self.every_s), LONGEST_PAUSE_S)
+    def _pause(self, followed: _Followed, *, longest_s: float = LONGEST_PAUSE_S) -> None:
+        followed.wait_s = min(max(2 * followed.wait_s, 2 * self.every_s), longest_s)
         followed.due_s = time.monotonic() + followed.wait_s
 
 

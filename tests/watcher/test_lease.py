@@ -78,6 +78,13 @@ def test_who_had_it_before_a_restart_has_it_at_once(store: Store, clock: Clock) 
     assert (again.take(), again.inherited) == ("ours", True)
 
 
+def test_it_is_taken_over_at_once_from_one_that_is_known_to_be_gone(store: Store, clock: Clock) -> None:
+    lease(store, clock, "one").take()
+    for gone, standing in (("somebody else", "theirs"), ("one", "ours")):
+        other = Lease(store, KEY, by="other", lasts_s=60.0, now_s=clock, is_gone=gone.__eq__)
+        assert other.take() == standing
+
+
 def test_what_is_done_is_done_for_all(store: Store, clock: Clock) -> None:
     first = lease(store, clock, "one")
     first.take()

@@ -27,6 +27,19 @@ def test_a_run_whose_job_is_gone_is_told_of_and_published_by_the_fleet(scene: Sc
     assert (check.conclusion, len(scene.repository.checks()), len(scene.project.run_ids)) == ("success", 1, 1)
 
 
+def test_a_publisher_with_another_home_on_the_same_machine_takes_over_at_once(scene: Scene) -> None:
+    job = scene.start(scene.push(LONG, metrics=None, release=None))
+    scene.until_check(status="in_progress")
+    scene.project.until_prints("begun")
+    kill(job)
+    scene.project.let_go()
+    scene.project.until("succeeded")
+    other = scene.machine("other")
+    assert scene.watch("--publish-only", "--once", on=other).finish().code == 0
+    assert (scene.check.status, scene.check.conclusion) == ("completed", "success")
+    scene.until_nothing_is_due()
+
+
 def test_once_says_what_is_due_and_ends(scene: Scene) -> None:
     job = scene.start(scene.push(LONG, metrics=None, release=None))
     scene.until_check(status="in_progress")
