@@ -77,12 +77,15 @@ def top(asked: argparse.Namespace) -> int:
     ):
         while True:
             began_s = time.monotonic()
-            live.update(_frame(found, token, width=screen.width), refresh=True)
+            size = screen.size
+            live.update(_frame(found, token, width=size.width, height=size.height), refresh=True)
             time.sleep(max(0.0, began_s + every_s - time.monotonic()))
     return 0
 
 
-def _frame(found: Slurm | None, token: str | None, *, width: int) -> RenderableType:
+def _frame(
+    found: Slurm | None, token: str | None, *, width: int, height: int | None = None
+) -> RenderableType:
     from rich.text import Text
 
     from runner.fleet import cluster, render, rows
@@ -100,7 +103,7 @@ def _frame(found: Slurm | None, token: str | None, *, width: int) -> RenderableT
         except EngineError as error:
             return Text(f"the fleet does not answer: {render.plain_line(str(error))}", style="red")
         shown, note = rows.places(seen), seen.note
-    return render.top(shown, width=width, at_s=time.time(), note=note)
+    return render.top(shown, width=width, height=height, at_s=time.time(), note=note)
 
 
 def _own() -> tuple[Place, ...]:

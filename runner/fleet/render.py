@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from runner.fleet.rows import Host, Place, Waiter
     from runner.fleet.scrape import Card
 
-# Below this a table shows what matters most.
+# Below this a table shows what matters most, below the next one in fewer letters, below the last one less of it.
 NARROW_COLUMNS = 100
+SLIM_COLUMNS = 76
+LEAST_COLUMNS = 50
 NAMED_BEHIND = 3
 _BAR = 10
+_WHOLE = ("host", "free", "temp", "power", "use", "memory")
 
 
 def hosts(console: Console, shown: Sequence[Host], *, note: str = "") -> None:
@@ -79,57 +83,84 @@ def queue(console: Console, shown: Sequence[Waiter], *, running: int, now_s: flo
     console.print(f"{len(shown)} wait{'s' * (len(shown) == 1)}, {going}", highlight=False)
 
 
-def top(shown: Sequence[Place], *, width: int, at_s: float, note: str = "") -> Table:
-    """`top` at one moment."""
-    from rich.table import Table
+def top(
+    shown: Sequence[Place], *, width: int, at_s: float, note: str = "", height: int | None = None
+) -> Table:
+    """`top` at one moment; of what does not fit into a screen of that height it says how much it is."""
+    seen = len(shown) if height is None else min(len(shown), height)
+    while True:
+        left = f"{len(shown) - seen} more: pushtrain top --once" if seen < len(shown) else ""
+        table = _top(shown[:seen], width=width, note="; ".join(filter(None, (left, note))))
+        table.title = time.strftime("%H:%M:%S", time.localtime(at_s)) + f"  {_summary(shown)}"
+        if height is None or seen <= 1 or _lines(table, width) <= height:
+            return table
+        seen -= 1
 
-    wide = width >= NARROW_COLUMNS
-    columns = ("host", "GPU", "model", "use", "memory", "temp", "power", "run", "user")
-    table = _table(*(columns if wide else ("host", "GPU", "use", "memory", "temp", "run")))
+
+def _top(shown: Sequence[Place], *, width: int, note: str) -> Table:
+    columns = _columns(width)
+    table = _table(*columns)
     before = ""
     for place in shown:
-        cells = _cells(place, wide=wide)
-        table.add_row(_cell(place.host if place.host != before else "", "bold"), *cells)
+        cells = _cells(place, slim=width < SLIM_COLUMNS)
+        own = _cell(place.host if place.host != before else "", "bold")
+        table.add_row(own, *(cells[column] for column in columns[1:]))
         before = place.host
-    table.title = time.strftime("%H:%M:%S", time.localtime(at_s)) + f"  {_summary(shown)}"
     table.title_justify = "left"
     table.title_style = "dim"
     if note:
         table.caption, table.caption_justify = plain_line(note), "left"
-    assert isinstance(table, Table)
     return table
 
 
-def _cells(place: Place, *, wide: bool) -> tuple[Text, ...]:
-    run, user = _cell(", ".join(place.runs) or "-", "cyan"), _cell(", ".join(place.users) or "-")
-    if place.card is None:
-        said = _cell(place.trouble, "red")
-        empty = _cell("-")
-        return (
-            (empty, said, empty, empty, empty, empty, run, user) if wide else (empty, said, empty, empty, run)
-        )
-    card = place.card
+def _lines(table: Table, width: int) -> int:
+    """How many lines it takes: long ones are folded."""
+    from rich.console import Console
+
+    return len(Console(width=width, file=io.StringIO()).render_lines(table))
+
+
+def _columns(width: int) -> tuple[str, ...]:
+    if width >= NARROW_COLUMNS:
+        return ("host", "GPU", "model", "use", "memory", "temp", "power", "run", "user")
+    if width >= LEAST_COLUMNS:
+        return ("host", "GPU", "use", "memory", "temp", "run")
+    return ("host", "GPU", "use", "run")
+
+
+def _cells(place: Place, *, slim: bool) -> dict[str, Text]:
+    card, told = place.card, "; ".join(filter(None, (*place.runs, place.trouble)))
+    cells = dict.fromkeys(("GPU", "model", "use", "memory", "temp", "power"), _cell("-"))
+    cells["run"] = _cell(told or "-", "red" if place.trouble else "cyan")
+    cells["user"] = _cell(", ".join(place.users) or "-")
+    if card is None:
+        return cells
     index = _cell(card.index if not place.trouble else f"{card.index} !", "red" if place.trouble else "")
-    use, memory, heat = _use(card), _cell(_memory(card)), _figure(card.temperature_c, "°C")
-    if place.trouble:
-        run = _cell("; ".join((*place.runs, place.trouble)), "red")
-    if not wide:
-        return index, use, memory, heat, run
-    return index, _cell(card.model), use, memory, heat, _figure(card.power_w, " W"), run, user
+    return cells | {
+        "GPU": index,
+        "model": _cell(card.model),
+        "use": _use(card, bar=0 if slim else _BAR),
+        "memory": _cell(_memory(card)),
+        "temp": _figure(card.temperature_c, "°C"),
+        "power": _figure(card.power_w, " W"),
+    }
 
 
-def _use(card: Card) -> Text:
+def _use(card: Card, *, bar: int) -> Text:
     if card.utilization is None:
         return _cell("-")
-    full = round(card.utilization * _BAR)
+    full = round(card.utilization * bar)
     style = "green" if card.utilization >= 0.5 else "yellow" if card.utilization >= 0.05 else "dim"
-    return _cell(f"{'█' * full}{'·' * (_BAR - full)} {card.utilization:4.0%}", style)
+    drawn = f"{'█' * full}{'·' * (bar - full)} " if bar else ""
+    return _cell(f"{drawn}{card.utilization:4.0%}", style)
 
 
 def _memory(card: Card) -> str:
     if card.used_bytes is None or card.memory_bytes is None:
         return "-"
-    return f"{format_size(card.used_bytes)} of {format_size(card.memory_bytes)}"
+    used, whole = format_size(card.used_bytes), format_size(card.memory_bytes)
+    unit = whole.rpartition(" ")[2]
+    return f"{used.removesuffix(f' {unit}')} of {whole}"
 
 
 def _figure(value: float | None, unit: str) -> Text:
@@ -194,7 +225,7 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="bold dim")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("host", "free", "temp", "power"))
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runner.fleet import cluster, render, rows, standing
+from runner.fleet import cluster, render, rows, standing, versions
 from runner.fleet.cluster import Fleet
 from runner.fleet.scrape import Answer, Card
 from runner.slurm.allocated import read as read_allocated
@@ -70,8 +71,10 @@ def printed(what: str, width: int) -> str:
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 
 
-@pytest.mark.parametrize("width", [80, 200])
-@pytest.mark.parametrize("what", ["runners", "queue", "top"])
+@pytest.mark.parametrize(
+    ("what", "width"),
+    [*itertools.product(("runners", "queue", "top"), (80, 200)), ("top", 60), ("top", 40)],
+)
 def test_it_looks_as_it_did(what: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """To renew the texts: WRITE_GOLDEN=1."""
     monkeypatch.setenv("TZ", "UTC")
@@ -85,6 +88,18 @@ def test_it_looks_as_it_did(what: str, width: int, monkeypatch: pytest.MonkeyPat
 def test_every_line_is_as_narrow_as_the_terminal() -> None:
     for what in ("runners", "queue", "top"):
         assert max(len(line) for line in printed(what, 80).splitlines()) <= 80
+
+
+@pytest.mark.parametrize("width", [40, 60, 120])
+@pytest.mark.parametrize("height", [6, 9, 50])
+def test_top_says_what_does_not_fit_on_the_screen(width: int, height: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    shown = rows.places(fleet())
+    table = render.top(shown, width=width, height=height, at_s=NOW_S)
+    assert len(console.render_lines(table)) <= height
+    assert (table.caption is None) is (table.row_count == len(shown))
+    if table.caption is not None:
+        assert str(table.caption) == f"{len(shown) - table.row_count} more: pushtrain top --once"
 
 
 def test_names_that_others_chose_are_shown_and_not_obeyed() -> None:
@@ -183,6 +198,46 @@ def test_a_daemon_that_does_not_run_is_told() -> None:
     answer = Answer(daemons_down=("munged",))
     assert standing.state(node, (), answer) == "idle; munged does not run there"
     assert not standing.is_well(node, answer)
+
+
+def test_a_host_with_another_version_than_the_head_is_told_with_the_command_that_cures_it() -> None:
+    told = {"pushtrain": "0.1.0", "metrics": 6820, "head": "0.2.0/22.05.8"}
+    node = dataclasses.replace(
+        recordings.nodes("full")[0],
+        gpus_used=0,
+        cpus_used=0,
+        states=frozenset({"IDLE"}),
+        version="22.05.8",
+        comment=json.dumps(told),
+    )
+    assert standing.state(node, ()) == (
+        "idle; Pushtrain 0.1.0 while the head has 0.2.0; there, when nothing runs: pip install pushtrain==0.2.0; "
+        "pushtrain agent stop; pushtrain agent start"
+    )
+    assert not standing.is_well(node)
+    hostile = dataclasses.replace(node, comment=json.dumps(told | {"head": "0.2.0; rm -rf /"}))
+    assert standing.state(hostile, ()) == "idle"
+
+
+@pytest.mark.parametrize(
+    ("here", "head", "words"),
+    [
+        ("0.1.0/22.05.8", "0.1.0/22.05.8", ""),
+        ("0.1.0/22.05.8", "0.1.0/22.05.11", ""),  # Of one release.
+        ("0.1.0/", "0.1.0/22.05.8", ""),  # Not known.
+        ("0.1.0/22.05.8", "0.1.0/23.02.1", "Slurm 22.05.8 while the head has 23.02.1"),
+        ("0.3.0/22.05.8", "0.2.0/23.02.1", "Slurm 22.05.8 while the head has 23.02.1, Pushtrain 0.3.0 while"),
+    ],
+)
+def test_versions_of_one_release_of_slurm_and_one_of_pushtrain_go_together(
+    here: str, head: str, words: str
+) -> None:
+    ours, heads = versions.read(here), versions.read(head)
+    assert ours is not None
+    assert heads is not None
+    said = versions.told(ours, heads, where="here")
+    assert said.startswith(words)
+    assert bool(said) is bool(words)
 
 
 @pytest.mark.parametrize("comment", ["", "(null)", "[1]", "pushtrain", '{"metrics": "x"}', '{"metrics": -1}'])
