@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.engines.project import PUSHTRAIN, wait_for
 from tests.lab.host import GPU_STATE, Host
 from tests.slurm.project import FleetProject
 
+if TYPE_CHECKING:
+    from tests.lab import Lab
+
 CONF = {"SLURM_CONF": "/run/pushtrain/slurm.conf"}
 HOSTS = ("h0", "h1", "h2")
 COMMAND_WITHIN_S = 120.0
+# Of the fleet at GitHub, on the head; see runner/watcher/token.py.
+GITHUB_TOKEN = "/var/lib/pushtrain/github-token"
 
 
 @dataclass
@@ -27,7 +33,9 @@ class Joined(FleetProject):
 
     def agent(self, name: str, *words: str) -> str:
         """What `pushtrain agent WORDS…` prints on a host."""
-        done = self.host(name).run(str(PUSHTRAIN), "agent", *words, timeout_s=COMMAND_WITHIN_S)
+        done = self.host(name).run(
+            str(PUSHTRAIN), "agent", *words, environ=self.environ, timeout_s=COMMAND_WITHIN_S
+        )
         return done.stdout + done.stderr
 
     def slurm(self, *argv: str) -> str:
@@ -116,3 +124,48 @@ class Joined(FleetProject):
         """Have the fake NVML of a host say that these processes compute on its GPU."""
         state = {f"GPU-fake-{name}-{number}": {"processes": {str(pid): 1024 for pid in pids}}}
         self.host(name).path(GPU_STATE).write_text(json.dumps(state))
+
+
+@contextlib.contextmanager
+def begun(lab: Lab, *, store: Path, token: str, environ: Mapping[str, str] | None = None) -> Iterator[Lab]:
+    """A fleet on a new lab: h0 its head, with a token of GitHub, h1 and h2 its hosts, h3 the machine of a user.
+
+    `environ` is what the agents have besides.
+    """
+    lab.renew()
+    lab.boot("h3")
+    here = lab.base_image()
+    lab.head.docker("tag", here, f"{lab.registry.address}/base:1")
+    lab.head.docker("push", "--quiet", f"{lab.registry.address}/base:1")
+    fleet = Joined(
+        folder=lab.plan.share,
+        home=lab.plan.share,
+        engine="slurm",
+        environment={},
+        store_uri=str(store),
+        environ=dict(environ or {}),
+        lab=lab,
+    )
+    give_token(lab.head, token)
+    told = fleet.agent("h0", "start", "--head", "--store", str(store), "--registry", lab.registry.address)
+    assert "pushtrain agent start --join" in told
+    copy = lab.plan.share / "pushtrain.token"
+    shutil.copy(lab.head.path("/var/lib/pushtrain/token"), copy)
+    copy.chmod(0o600)
+    for name, further in (("h1", ()), ("h2", ()), ("h3", ("--client",))):
+        fleet.agent(name, "start", "--join", "h0", "--token-file", str(copy), *further)
+    fleet.until_idle()
+    try:
+        yield lab
+    finally:
+        lab.host("h3").off()
+        copy.unlink()
+        shutil.rmtree(store, ignore_errors=True)
+
+
+def give_token(host: Host, token: str) -> None:
+    """Let a host have a token of GitHub where those that watch look for it."""
+    path = host.path(GITHUB_TOKEN)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(f"{token}\n")

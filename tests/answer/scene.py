@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from runner.runs import Run
-from tests.engines.project import HELD, Command, Finished, Project, wait_for
+from tests.engines.project import HELD, WITHIN_S, Command, Finished, Project, wait_for
 from tests.services import events
 from tests.services.events import Event, Webhooks
 from tests.services.github import GitHub
@@ -72,6 +72,7 @@ class Scene:
     folder: Path
     token: str
     environ: dict[str, str] = field(default_factory=dict)
+    within_s: float = WITHIN_S
     _numbers: Callable[[], int] = field(default_factory=lambda: itertools.count(1000).__next__)
 
     # What people do
@@ -177,7 +178,9 @@ class Scene:
             same = found is not None and all(getattr(found, name) == value for name, value in wanted.items())
             return found if same else None
 
-        found = wait_for(there, what=f"a check that is {wanted}", told=self.project.told)
+        found = wait_for(
+            there, what=f"a check that is {wanted}", told=self.project.told, within_s=self.within_s
+        )
         assert found is not None
         return found
 

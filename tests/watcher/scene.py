@@ -79,6 +79,7 @@ class Scene(scene.Scene):
             lambda: "watching from now on" in command.output or self._has_looked(),
             what="a first look",
             told=self.heard,
+            within_s=self.within_s,
         )
 
     def _has_looked(self) -> bool:
@@ -87,7 +88,12 @@ class Scene(scene.Scene):
     def until_looked_again(self) -> None:
         """Wait until whatever is there now was looked at."""
         before = len(self.looks())
-        wait_for(lambda: len(self.looks()) > before + 2, what="another look", told=self.heard)
+        wait_for(
+            lambda: len(self.looks()) > before + 2,
+            what="another look",
+            told=self.heard,
+            within_s=self.within_s,
+        )
 
     def looks(self) -> list[Call]:
         """The requests for comments: each is the end of a look."""
@@ -95,12 +101,19 @@ class Scene(scene.Scene):
 
     def until_runs(self, number: int) -> tuple[str, ...]:
         """The runs, once there are so many."""
-        wait_for(lambda: len(self.project.run_ids) >= number, what=f"{number} runs", told=self.heard)
+        wait_for(
+            lambda: len(self.project.run_ids) >= number,
+            what=f"{number} runs",
+            told=self.heard,
+            within_s=self.within_s,
+        )
         return self.project.run_ids
 
     def until_ended(self, run_id: str) -> None:
         """Wait for the end of a run."""
-        wait_for(lambda: self._ended(run_id), what=f"the end of {run_id}", told=self.heard)
+        wait_for(
+            lambda: self._ended(run_id), what=f"the end of {run_id}", told=self.heard, within_s=self.within_s
+        )
 
     def _ended(self, run_id: str) -> bool:
         with contextlib.suppress(RunNotFound):
@@ -113,6 +126,7 @@ class Scene(scene.Scene):
             lambda: not said.due(self.project.store, self.repository.name),
             what="the last word",
             told=self.heard,
+            within_s=self.within_s,
         )
 
     def all_is_said(self) -> bool:
@@ -128,7 +142,12 @@ class Scene(scene.Scene):
 
     def until_reaction(self, pull: Issue, reaction: str) -> None:
         """Wait for a reaction to the newest comment of a person."""
-        wait_for(lambda: reaction in self.reactions(pull), what=f"the reaction {reaction}", told=self.heard)
+        wait_for(
+            lambda: reaction in self.reactions(pull),
+            what=f"the reaction {reaction}",
+            told=self.heard,
+            within_s=self.within_s,
+        )
 
     def claims(self) -> list[str]:
         """What watchers claimed."""
@@ -151,6 +170,7 @@ class Scene(scene.Scene):
             lambda: any(each.tag == tag and not each.draft for each in self.repository.releases()),
             what=f"the release {tag}",
             told=self.heard,
+            within_s=self.within_s,
         )
 
     def heard(self) -> str:

@@ -51,19 +51,23 @@ class _Quiet(WSGIRequestHandler):
 
 
 class GitHub:
-    """A GitHub of its own, empty at first.
+    """A GitHub of its own, empty at first. It listens at `host`: elsewhere than here for who has it forwarded to him.
 
     `url` is its address: the REST API lies there (and at /api/v3 as on GitHub Enterprise), and git at
     `url`/OWNER/NAME.git. `token` is what a workflow gets as GITHUB_TOKEN, good for every repository here.
     """
 
-    def __init__(self, folder: Path, *, description: Path | None, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, description: Path | None, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.world = World(folder)
         self.service = Service(world=self.world, description=description)
-        self._servers = [_serving(self.service, port), _serving(self.service.storage, 0)]
-        self.url = f"http://127.0.0.1:{self._servers[0].port}"
+        self._servers = [_serving(self.service, host, port), _serving(self.service.storage, host, 0)]
+        self.ports = tuple(server.port for server in self._servers)
+        # Nowhere else may a token be sent in the clear.
+        self.url = f"http://127.0.0.1:{self.ports[0]}"
         self.service.url = self.url
-        self.service.storage_url = f"http://127.0.0.1:{self._servers[1].port}"
+        self.service.storage_url = f"http://127.0.0.1:{self.ports[1]}"
         self.token = self.actions_token()
 
     def close(self) -> None:
@@ -623,8 +627,8 @@ class Repository:
         return made
 
 
-def _serving(application: object, port: int) -> BaseWSGIServer:
-    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Quiet)  # type: ignore[arg-type]  # a WSGI application is a callable
+def _serving(application: object, host: str, port: int) -> BaseWSGIServer:
+    server = make_server(host, port, application, threaded=True, request_handler=_Quiet)  # type: ignore[arg-type]  # a WSGI application is a callable
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     return server
 
