@@ -159,6 +159,7 @@ class Attendance:
     def _keep_up(self) -> None:
         if self._run is None or self._run.state.ended:
             return  # The end is told once the release is there.
+        self.voice.stay()
         since_s = time.monotonic() - self._told_at_s
         pause = NEWS_PAUSE_S if self._is_news else pause_s(time.monotonic() - self._began_s)
         if not self._told_at_s or since_s > pause:

@@ -89,7 +89,8 @@ def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, tuple[str, ...]]
     from runner.answer import registry  # What publishes takes its time to load.
 
     try:
-        url = desk.features.use("releases", lambda: registry.publish(desk, run, attendance.plan))
+        with attendance.voice.staying():  # A large model is sent for longer than a turn lasts.
+            url = desk.features.use("releases", lambda: registry.publish(desk, run, attendance.plan))
     except (GitHubError, StoreError) as error:
         logger.warning("%s is not published yet: %s", run.release, error)
         return True, (

@@ -44,7 +44,7 @@ class Lease:
     ) -> None:
         self._store, self._key, self._by, self._lasts_s, self._now_s = store, key, by, lasts_s, now_s
         self._is_gone = is_gone
-        self._first = True
+        self._first, self._taken_s = True, 0.0
         self.inherited = False
         """Whether somebody had the turn before this process."""
 
@@ -54,7 +54,7 @@ class Lease:
         Of several at once one has it. One whose time is over or whose owner is gone is taken over, and one that was
         ours before this process.
         """
-        there = self._read()
+        there, self._taken_s = self._read(), self._now_s()
         if self._first:
             self._first, self.inherited = False, there is not None
         if there is None:
@@ -68,6 +68,11 @@ class Lease:
         if turn.by == self._by and left_s > self._lasts_s / 2:
             return "ours"
         return "ours" if self._put(self._turn(turn.tries), there.version) else "theirs"
+
+    def stay(self) -> None:
+        """Prolong a turn that is ours while there is nothing to do. To be called often: it seldom asks the store."""
+        if self._now_s() - self._taken_s >= self._lasts_s / 4:
+            self.take()
 
     def failed(self) -> int:
         """Count a try of ours that came to nothing, and give the turn back; returns how many there were."""

@@ -116,6 +116,7 @@ def announce(desk: Desk, accepted: Accepted) -> None:
                 "nobody follows it: what it comes to is said by the next job, or by `pushtrain github send`"
             )
             attendance.tell(notes=() if desk.token_lasts else (later,))
+            attendance.voice.leave()
             return
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec.structs import replace
 
 from runner.answer import said as memory
+from runner.answer.beat import beating
 from runner.answer.lease import Lease
 from runner.answer.said import Said
 from runner.errors import GitHubAbsent, GitHubDenied, GitHubError
@@ -34,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Longer than the longest pause between two updates, so that who speaks is not taken for dead.
-SPEAKS_S = 900.0
+# For so long nobody else speaks of the run of one who is silent.
+SPEAKS_S = 120.0
 
 BUTTONS = (
     checks.Action(label="Cancel", description="Stop it; its outputs are kept", identifier="cancel"),
@@ -102,6 +103,15 @@ class Voice:
 
     def _lock_in(self, home: Path) -> Path:
         return home / "voices" / f"{self._said.key}.lock"
+
+    def stay(self) -> None:
+        """Go on as the one who speaks, also where there is nothing new to say for long. To be called often."""
+        if self._speaks:
+            self._turn.stay()
+
+    def staying(self) -> contextlib.AbstractContextManager[None]:
+        """The same while the block lasts."""
+        return beating(self._turn.take, every_s=SPEAKS_S / 4)
 
     def leave(self) -> None:
         """Let others speak. Safe to repeat."""

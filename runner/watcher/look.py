@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner.answer import events, said
+from runner.answer.beat import beating
 from runner.answer.desk import Job
 from runner.answer.lease import Lease
 from runner.errors import EngineError, GitHubAbsent, GitHubDenied, StoreError
 from runner.github import changes
 from runner.trigger import Comment, Push
 from runner.watcher import seen as memory
-from runner.watcher.beat import beating
 from runner.watcher.guard import guarded
 from runner.watcher.seen import Seen, Settled
 

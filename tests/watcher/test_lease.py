@@ -72,6 +72,19 @@ def test_it_is_taken_over_once_its_time_is_over_and_prolonged_before(store: Stor
     assert first.take() == "theirs"
 
 
+def test_who_stays_has_it_for_as_long_as_he_does(store: Store, clock: Clock) -> None:
+    first, other = lease(store, clock, "one"), lease(store, clock, "other")
+    first.take()
+    for _ in range(30):
+        clock.now_s += 5
+        first.stay()
+        assert other.take() == "theirs"
+    clock.now_s += 61
+    assert other.take() == "ours"
+    first.stay()
+    assert other.take() == "ours"
+
+
 def test_who_had_it_before_a_restart_has_it_at_once(store: Store, clock: Clock) -> None:
     lease(store, clock, "one").take()
     again = lease(store, clock, "one")
