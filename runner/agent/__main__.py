@@ -25,6 +25,7 @@ from runner.agent import (
     power,
     processes,
     queued,
+    skew,
     strangers,
 )
 from runner.agent.begin import BEGUN, LOCK
@@ -74,7 +75,9 @@ def run(state: State) -> None:
         (folder / BEGUN).write_text(f"{os.getpid()}\n")
         _serve(about, state)
         if about.works:
-            threading.Thread(target=_stay, args=(about, keeper, asked), daemon=True).start()
+            threading.Thread(target=_stay, args=(about, state, keeper, asked), daemon=True).start()
+        else:
+            _compare(about, state, "")
         if about.works and about.store is not None:
             threading.Thread(
                 target=_keep_caches, args=(about.store, state.load().cache_quota, asked), daemon=True
@@ -138,9 +141,19 @@ def _serve(about: About, state: State) -> None:
         logger.error("metrics cannot be served at %s:%d: %s", about.address, about.metrics_port, error)
 
 
-def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
+def _compare(about: About, state: State, told: str) -> str:
+    """Log, unless it was `told` before, and return in what the versions of this host and the head differ."""
+    said = skew.look(about, token=metrics_token(state.key.read_bytes()))
+    if said and said != told:
+        logger.warning("this host has %s", said)
+    elif told and not said:
+        logger.info("this host has the versions of its head")
+    return said
+
+
+def _stay(about: About, state: State, keeper: Keeper, asked: _Asked) -> None:
     """Tell the head what this host is; where it forgot it, as with its state, let slurmd say it anew."""
-    known = False
+    known, skewed = False, ""
     while not asked.number:
         time.sleep(LOOK_EVERY_S if known else FIRST_LOOKS_EVERY_S)
         if asked.number:
@@ -148,6 +161,7 @@ def _stay(about: About, keeper: Keeper, asked: _Asked) -> None:
         try:
             deadman.keep()
             found = membership.node(membership.cluster(), about.name)
+            skewed = _compare(about, state, skewed)
             if found is not None:
                 membership.tell(about, found)
             lost = found is None or {"DOWN", "NOT_RESPONDING"} <= found.states

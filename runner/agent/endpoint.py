@@ -1,4 +1,4 @@
-"""GET /metrics -> what `metrics.text` says, to whoever shows the fleet's token; a thread of the agent."""
+"""GET /metrics, /version -> what `metrics.text` and `skew.answer` say, to whoever shows the fleet's token; a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import TYPE_CHECKING
 
-from runner.agent import metrics
+from runner.agent import metrics, skew
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._may():
             self._answer(HTTPStatus.UNAUTHORIZED, b"the fleet's token is needed\n")
+        elif self.path == "/version":
+            self._answer(HTTPStatus.OK, skew.answer())
         elif self.path.partition("?")[0] != "/metrics":
             self._answer(HTTPStatus.NOT_FOUND, b"there is /metrics\n")
         else:

@@ -92,7 +92,7 @@ def look(home: Path | None = None) -> Inventory:
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         root=os.geteuid() == 0,
         time_s=time.time(),
-        pushtrain_version=_own_version(),
+        pushtrain_version=own_version(),
         slurm_version=programs.get("slurmd") or programs.get("slurmctld") or programs.get("srun") or None,
         programs=programs,
     )
@@ -175,7 +175,8 @@ def _version(name: str) -> str:
     return number.group() if number else ""
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """Return Pushtrain's version as it is installed now, which may be newer than the code that runs."""
     from importlib.metadata import version
 
     return version("pushtrain")

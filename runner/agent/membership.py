@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import slurm as slurms
-from runner.agent import daemons
+from runner.agent import daemons, skew
 from runner.errors import EngineError, Refused, UsageError
 from runner.slurm import Slurm
 from runner.slurm.client import run_folder
@@ -102,7 +102,9 @@ def _delete(name: str) -> None:
 
 def comment(about: About) -> str:
     """What a host says of itself at the head, for `pushtrain runners`."""
-    said = {"pushtrain": about.pushtrain, "metrics": about.metrics_port}
+    said: dict[str, object] = {"pushtrain": skew.own(about).pushtrain, "metrics": about.metrics_port}
+    if skew.differs(about):
+        said["head"] = str(skew.of_head())
     return json.dumps(said, separators=(",", ":"))
 
 

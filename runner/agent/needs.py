@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import email.utils
 import http.client
-import re
-import shlex
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from runner.fleet.versions import Versions, differences, release
 from runner.quantities import format_size
 
 if TYPE_CHECKING:
@@ -113,28 +112,16 @@ def _versions(inventory: Inventory, head_slurm: str | None, head_pushtrain: str 
             cure="sudo apt-get install --only-upgrade slurmd slurmctld slurm-client",
         )
     own = inventory.slurm_version
-    if own and _release(own) < OLDEST_SLURM:
+    if own and release(own) < OLDEST_SLURM:
         yield Missing(
             what="Slurm 22.05 or newer",
             why=f"this is {own}, which knows no hosts that join by themselves",
             cure="upgrade the distribution, or run the agent's image: docs/operations.md",
         )
-    if own and head_slurm and _release(own) != _release(head_slurm):
-        yield Missing(
-            what=f"Slurm {head_slurm}",
-            why=f"this host has {own}, the head has {head_slurm}",
-            cure=f"sudo apt-get install 'slurmd={head_slurm}*', or run the agent's image of the head's version",
-        )
-    if head_pushtrain and head_pushtrain != inventory.pushtrain_version:
-        yield Missing(
-            what=f"pushtrain {head_pushtrain}",
-            why=f"this host has {inventory.pushtrain_version}, the head has {head_pushtrain}",
-            cure=f"pip install {shlex.quote(f'pushtrain=={head_pushtrain}')}",
-        )
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    here = Versions(pushtrain=inventory.pushtrain_version, slurm=own or "")
+    for each in differences(here, Versions(pushtrain=head_pushtrain or "", slurm=head_slurm or "")):
+        why = f"this host has {each.has}, the head has {each.wanted}"
+        yield Missing(what=f"{each.program} {each.wanted}", why=why, cure=each.cure)
 
 
 def _clock(inventory: Inventory, off_s: float | None) -> Iterator[Missing]:

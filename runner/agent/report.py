@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import daemons, inventory, membership, processes, queued
+from runner.agent import daemons, inventory, membership, processes, queued, skew
 from runner.errors import EngineError
 from runner.lock import is_held
 from runner.quantities import format_size
@@ -28,6 +28,8 @@ def rows(about: About, state: State, *, slurm: Slurm) -> Iterator[tuple[str, boo
         f"head      {about.head} ({about.head_address}), Slurm {about.slurm}, Pushtrain {about.pushtrain}",
         True,
     )
+    if said := skew.differs(about):
+        yield f"versions  this host has {said}", False
     runs = is_held(run_folder() / "agent.lock")
     yield f"agent     {'runs' if runs else 'does not run: pushtrain agent start'}", runs
     yield from _daemons(about, state)

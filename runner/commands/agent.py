@@ -157,6 +157,11 @@ def _size(text: str) -> int:
 
 
 def _tell_started(about: About, state: State) -> None:
+    from runner.agent import skew
+    from runner.agent.token import metrics_token
+
+    if said := skew.look(about, token=metrics_token(state.key.read_bytes())):
+        print(f"warning: this machine has {said}")
     if about.role == "client":
         print(f"this machine submits to the fleet {about.cluster}: pushtrain run --engine slurm")
         return

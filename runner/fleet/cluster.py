@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from runner import slurm
 from runner.errors import EngineError
-from runner.fleet import scrape
+from runner.fleet import scrape, versions
 from runner.slurm.allocated import allocated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from runner.fleet.scrape import Answer
+    from runner.fleet.versions import Versions
     from runner.slurm import Job, Node
 
 PATIENCE_S = 5.0
@@ -72,6 +73,11 @@ def agent_of(node: Node) -> tuple[str, int] | None:
 def version(node: Node) -> str:
     """The version of the agent of a host, empty where it has none."""
     return str(about(node).get("pushtrain") or "")
+
+
+def head_versions(node: Node) -> Versions | None:
+    """What the head has, where the agent of a host says that it is not what the host has."""
+    return versions.read(about(node).get("head"))
 
 
 def about(node: Node) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -61,16 +62,32 @@ def ask(
         return {name: future.result() for name, future in asked.items()}
 
 
-def _one(address: str, port: int, *, token: str, within_s: float) -> Answer:
+def version(place: tuple[str, int], *, token: str, within_s: float = ANSWERS_WITHIN_S) -> str:
+    """What the agent at an address and port says of its versions; empty where it does not, or is too old to."""
+    try:
+        return _read(place, "version", token=token, within_s=within_s)
+    except urllib.error.HTTPError as error:
+        error.close()
+    except (OSError, http.client.HTTPException):
+        pass
+    return ""
+
+
+def _read(place: tuple[str, int], path: str, *, token: str, within_s: float) -> str:
+    address, port = place
     host = f"[{address}]" if ":" in address else address
     question = urllib.request.Request(
-        f"http://{host}:{port}/metrics", headers={"Authorization": f"Bearer {token}"}
+        f"http://{host}:{port}/{path}", headers={"Authorization": f"Bearer {token}"}
     )
     # Hosts of the fleet are never asked through a proxy, which would see the token; nor is a redirection followed.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+    with opener.open(question, timeout=within_s) as answer:
+        return str(answer.read(MOST_BYTES).decode(errors="replace"))
+
+
+def _one(address: str, port: int, *, token: str, within_s: float) -> Answer:
     try:
-        with opener.open(question, timeout=within_s) as answer:
-            return parse(answer.read(MOST_BYTES).decode(errors="replace"))
+        return parse(_read((address, port), "metrics", token=token, within_s=within_s))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 401:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.fleet import cluster
+from runner.fleet import cluster, versions
 from runner.slurm.waiting import why_away
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _CURES = (
 
 def state(node: Node, jobs: Sequence[Job], answer: Answer | None = None) -> str:
     """One line such as `busy, 3 of 8 GPUs`; `jobs` are those that run there, `answer` is its agent's."""
-    words = [_by_slurm(node, jobs)]
+    words = [_by_slurm(node, jobs), *filter(None, (_skew(node),))]
     if answer is not None:
         words += (card.fault for card in answer.cards if card.fault)
         words += [f"{', '.join(answer.daemons_down)} does not run there"] if answer.daemons_down else []
@@ -46,7 +46,13 @@ def is_well(node: Node, answer: Answer | None = None) -> bool:
     """Whether nobody has to do anything."""
     power = node.states & set(_POWER)
     told = answer is None or not (answer.trouble or answer.daemons_down or any(c.fault for c in answer.cards))
-    return bool(power) or (node.takes_jobs and told)
+    return bool(power) or (node.takes_jobs and told and not _skew(node))
+
+
+def _skew(node: Node) -> str:
+    head = cluster.head_versions(node)
+    here = versions.Versions(pushtrain=cluster.version(node), slurm=node.version)
+    return versions.told(here, head, where="there") if head else ""
 
 
 def _by_slurm(node: Node, jobs: Sequence[Job]) -> str:

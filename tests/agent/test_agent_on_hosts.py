@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,11 @@ class Fleet:
         self.agent(self.head, "start", "--head", "--label", "pool=lab")
         self.copy_token()
 
-    def agent(self, host: Host, *words: str, fails: bool = False) -> str:
-        done = host.run("pushtrain", "agent", *words, environ=PASS, check=not fails, timeout_s=120)
+    def agent(
+        self, host: Host, *words: str, fails: bool = False, environ: Mapping[str, str] | None = None
+    ) -> str:
+        told = {**PASS, **(environ or {})}
+        done = host.run("pushtrain", "agent", *words, environ=told, check=not fails, timeout_s=120)
         assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -102,6 +106,47 @@ def test_who_may_not_join_is_told_why_and_what_to_do(fleet: Fleet) -> None:
     fleet.token.write_text(whole)
     assert "give this one another name" in fleet.join(fleet.member, "--name", "h0", fails=True)
     assert fleet.member.pids("munged") == []
+
+
+def test_a_host_that_comes_back_with_another_version_takes_part_and_is_told_how_to_cure_it(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    fleet.join(fleet.member)
+    fleet.agent(fleet.member, "stop")
+    said = fleet.agent(fleet.member, "start", environ=upgraded(tmp_path, "99.9"))
+    cure = f"pip install pushtrain=={version('pushtrain')}"
+    assert "warning: this machine has Pushtrain 99.9 while the head has" in said
+    assert cure in said
+    log = fleet.member.path("/var/lib/pushtrain/log/agent.log")
+    fleet.until(lambda: "this host has Pushtrain 99.9 while the head has" in log.read_text())
+    fleet.until(
+        lambda: cure in fleet.head.run("pushtrain", "runners", "--json", environ=CONF).stdout, within_s=90
+    )
+    assert fleet.head.run("srun", "-w", "h1", "hostname", environ=CONF).stdout == "h1\n", "it is not left out"
+
+    fleet.agent(fleet.member, "stop")
+    assert "warning" not in fleet.agent(fleet.member, "start")
+    fleet.until(
+        lambda: cure not in fleet.head.run("pushtrain", "runners", "--json", environ=CONF).stdout, within_s=90
+    )
+
+
+def test_hosts_that_run_while_the_head_is_upgraded_are_told(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.join(fleet.member)
+    fleet.until_idle("h0", "h1")
+    fleet.agent(fleet.head, "stop")
+    fleet.agent(fleet.head, "start", environ=upgraded(tmp_path, "99.9"))
+    log = fleet.member.path("/var/lib/pushtrain/log/agent.log")
+    fleet.until(lambda: "while the head has 99.9; here" in log.read_text(), within_s=120)
+    assert "pip install pushtrain==99.9" in fleet.agent(fleet.member, "status", fails=True)
+
+
+def upgraded(place: Path, to: str) -> dict[str, str]:
+    """The environment of an agent for which another version of Pushtrain is installed."""
+    installed = place / "packages" / f"pushtrain-{to}.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: pushtrain\nVersion: {to}\n")
+    return {"PYTHONPATH": f"{installed.parent}:{Path(__file__).parents[1] / 'fakes'}"}
 
 
 def test_a_token_of_another_fleet_is_refused_by_the_head(fleet: Fleet) -> None:

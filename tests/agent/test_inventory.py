@@ -174,7 +174,7 @@ def test_a_gpu_whose_device_file_is_absent_is_told() -> None:
     ("slurm", "pushtrain", "missing"),
     [
         ("23.11.4", None, ["Slurm 23.11.4"]),
-        (None, "0.2.0", ["pushtrain 0.2.0"]),
+        (None, "0.2.0", ["Pushtrain 0.2.0"]),
     ],
 )
 def test_another_version_than_the_heads_is_told(

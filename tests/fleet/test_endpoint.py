@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -10,16 +11,23 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from runner.agent import endpoint, metrics
+from runner.agent.layout import About
 from runner.fleet import scrape
 from tests.fleet.agents import TOKEN, Agent, agent
 
 # Any address of this machine that is not its loopback by the rules would do; 0.0.0.0 is answered by 127.0.0.1.
 EVERYWHERE = "0.0.0.0"
+ABOUT = About(
+    role="head", works=True, name="h0", address="10.0.0.1", cluster="lab", head="h0", head_address="10.0.0.1",
+    store=None, registry=None, metrics_port=6820, state="/var/lib/pushtrain", pushtrain="0.0.1", slurm="22.05.8",
+    host_conf="", serves_registry=False,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -73,6 +81,18 @@ def test_prometheus_is_told_of_gpus_disk_and_daemons(tmp_path: Path) -> None:
         "pushtrain_strangers_ended_total 2.0",
     ):
         assert line in text.splitlines()
+
+
+def test_a_host_is_told_the_versions_of_its_head_for_the_token_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUSHTRAIN_RUN", str(tmp_path))
+    (tmp_path / "agent.json").write_text(json.dumps(dataclasses.asdict(ABOUT)))
+    with agent(address=EVERYWHERE) as found:
+        place = (found.address, found.port)
+        assert scrape.version(place, token=TOKEN) == f"{version('pushtrain')}/22.05.8\n"
+        assert scrape.version(place, token="b" * 64) == ""
+    assert scrape.version(place, token=TOKEN, within_s=1) == ""
 
 
 def test_a_process_on_a_gpu_is_told_with_its_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runner.fleet import cluster, render, rows, standing, versions
+from runner.fleet import cluster, render, rows, standing
 from runner.fleet.cluster import Fleet
 from runner.fleet.scrape import Answer, Card
 from runner.slurm.allocated import read as read_allocated
@@ -198,46 +198,6 @@ def test_a_daemon_that_does_not_run_is_told() -> None:
     answer = Answer(daemons_down=("munged",))
     assert standing.state(node, (), answer) == "idle; munged does not run there"
     assert not standing.is_well(node, answer)
-
-
-def test_a_host_with_another_version_than_the_head_is_told_with_the_command_that_cures_it() -> None:
-    told = {"pushtrain": "0.1.0", "metrics": 6820, "head": "0.2.0/22.05.8"}
-    node = dataclasses.replace(
-        recordings.nodes("full")[0],
-        gpus_used=0,
-        cpus_used=0,
-        states=frozenset({"IDLE"}),
-        version="22.05.8",
-        comment=json.dumps(told),
-    )
-    assert standing.state(node, ()) == (
-        "idle; Pushtrain 0.1.0 while the head has 0.2.0; there, when nothing runs: pip install pushtrain==0.2.0; "
-        "pushtrain agent stop; pushtrain agent start"
-    )
-    assert not standing.is_well(node)
-    hostile = dataclasses.replace(node, comment=json.dumps(told | {"head": "0.2.0; rm -rf /"}))
-    assert standing.state(hostile, ()) == "idle"
-
-
-@pytest.mark.parametrize(
-    ("here", "head", "words"),
-    [
-        ("0.1.0/22.05.8", "0.1.0/22.05.8", ""),
-        ("0.1.0/22.05.8", "0.1.0/22.05.11", ""),  # Of one release.
-        ("0.1.0/", "0.1.0/22.05.8", ""),  # Not known.
-        ("0.1.0/22.05.8", "0.1.0/23.02.1", "Slurm 22.05.8 while the head has 23.02.1"),
-        ("0.3.0/22.05.8", "0.2.0/23.02.1", "Slurm 22.05.8 while the head has 23.02.1, Pushtrain 0.3.0 while"),
-    ],
-)
-def test_versions_of_one_release_of_slurm_and_one_of_pushtrain_go_together(
-    here: str, head: str, words: str
-) -> None:
-    ours, heads = versions.read(here), versions.read(head)
-    assert ours is not None
-    assert heads is not None
-    said = versions.told(ours, heads, where="here")
-    assert said.startswith(words)
-    assert bool(said) is bool(words)
 
 
 @pytest.mark.parametrize("comment", ["", "(null)", "[1]", "pushtrain", '{"metrics": "x"}', '{"metrics": -1}'])
