@@ -22,7 +22,6 @@ from tests.services.dockerd import empty
 from tests.services.slots import NoSlot, free_slot
 
 _MUNGE_KEY_BYTES = 128
-_WORKING = ("IDLE", "MIXED", "ALLOCATED")
 
 
 class Lab:
@@ -196,14 +195,12 @@ class Lab:
 
     def _is_node(self, name: str) -> bool:
         said = self.head.run("scontrol", "-o", "show", "node", name, check=False).stdout
-        # A slurmctld that has started again knows the nodes before they tell it of their GPUs, some 5 s later. Those
-        # that it hands out before are never free again (seen with 22.05).
-        working = any(f"State={state}+" in said for state in _WORKING)
-        return "SlurmdStartTime=2" in said and working and "+NOT_RESPONDING" not in said
+        return slurm.can_use(said)
 
     def _await_nodes(self, names: Sequence[str]) -> None:
         for name in names:
-            awaited(f"node {name}", partial(self._is_node, name))
+            # One that was cut off for long is asked rarely: Slurm saw it 95 s after it was mended.
+            awaited(f"node {name}", partial(self._is_node, name), timeout_s=240, pause_s=0.05)
 
     def _remember(self, names: Sequence[str]) -> None:
         """Slurm writes nodes that register themselves down at a next change only, and a head may be killed before."""

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_PAUSE_S = 0.01
-
 
 class LabError(RuntimeError):
     """What the lab could not do, with what was said to it."""
@@ -89,7 +87,14 @@ def sh(*argv: str, given: str | None = None) -> str:
     return done.stdout
 
 
-def awaited(what: str, ready: Callable[[], bool], *, timeout_s: float = 120, log: Path | None = None) -> None:
+def awaited(
+    what: str,
+    ready: Callable[[], bool],
+    *,
+    timeout_s: float = 120,
+    pause_s: float = 0.01,
+    log: Path | None = None,
+) -> None:
     """Blocks until `ready`. Raises LabError with the end of `log`."""
     deadline_s = time.monotonic() + timeout_s
     while not ready():
@@ -98,7 +103,7 @@ def awaited(what: str, ready: Callable[[], bool], *, timeout_s: float = 120, log
             if log is not None and log.exists():
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise LabError(f"{what} did not come within {timeout_s:.0f} s\n{tail}")
-        time.sleep(_PAUSE_S)
+        time.sleep(pause_s)
 
 
 def named(init: Process, name: str) -> list[int]:

@@ -14,6 +14,7 @@ SOCKET = FOLDER / "munge.socket"
 CPUS = 8
 MEMORY_MIB = 6000
 FIRST_TTY = 10
+_WORKING = ("IDLE", "MIXED", "ALLOCATED")
 
 
 def slug(model: str) -> str:
@@ -37,6 +38,14 @@ def gres(*, gpus: int, model: str) -> str:
     if not gpus:
         return ""
     return f"Name=gpu Type={slug(model)} File=/dev/tty[{FIRST_TTY}-{FIRST_TTY + gpus - 1}]\n"
+
+
+def can_use(node: str) -> bool:
+    """Whether Slurm can use a node of which `scontrol -o show node` says this."""
+    # A slurmctld that has started again knows the nodes before they tell it of their GPUs, some 5 s later. Those
+    # that it hands out before are never free again (seen with 22.05).
+    told = "SlurmdStartTime=2" in node
+    return told and any(f"State={state}+" in node for state in _WORKING) and "+NOT_RESPONDING" not in node
 
 
 def daemon(name: str, *, host: str, address: str, gpus: int, model: str, key: Path) -> list[str]:

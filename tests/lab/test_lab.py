@@ -17,7 +17,7 @@ from tests.engines.project import wait_for
 from tests.lab import Lab, LabError
 from tests.lab.namespaces import Process, awaited
 from tests.lab.plan import Plan
-from tests.lab.slurm import gres, slug
+from tests.lab.slurm import can_use, gres, slug
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -95,6 +95,21 @@ class TestPlan:
             == "Name=gpu Type=tesla_v100_sxm2_16gb File=/dev/tty[10-11]\n"
         )
         assert gres(gpus=0, model="any") == ""
+
+    @pytest.mark.parametrize(
+        ("state", "started", "usable"),
+        [
+            ("IDLE+DYNAMIC_NORM", "2026-11-22T10:00:00", True),
+            ("MIXED+DYNAMIC_NORM", "2026-11-22T10:00:00", True),
+            ("IDLE+DYNAMIC_NORM", "None", False),
+            ("IDLE+DYNAMIC_NORM+NOT_RESPONDING", "2026-11-22T10:00:00", False),
+            ("DOWN+DYNAMIC_NORM", "2026-11-22T10:00:00", False),
+        ],
+    )
+    def test_slurm_can_use_nodes_that_have_told_of_themselves_and_answer(
+        self, state: str, started: str, usable: bool
+    ) -> None:
+        assert can_use(f"NodeName=h1 State={state} BootTime=… SlurmdStartTime={started} …") is usable
 
 
 @pytest.mark.fleet
