@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from runner.fleet.looks import Look
     from runner.fleet.rows import Place
     from runner.slurm import Slurm
 
 LEAST_EVERY_S = 0.5
+# So soon a screen of another size is drawn anew.
+DRAWN_EVERY_S = 1.0
 
 
 def runners(asked: argparse.Namespace) -> int:
@@ -57,7 +61,7 @@ def queue(asked: argparse.Namespace) -> int:
 
 def top(asked: argparse.Namespace) -> int:
     """Show every GPU live: how busy it is, and who runs there; without a fleet those of this machine."""
-    from runner.fleet import cluster
+    from runner.fleet import cluster, looks
     from runner.quantities import duration
 
     try:
@@ -65,9 +69,9 @@ def top(asked: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"--every: {error}", tip="pushtrain top --every 5s") from None
     found, token = cluster.find(), _token()
-    screen = console()
+    screen, look = console(), functools.partial(_seen, found, token)
     if asked.once or not screen.is_terminal:
-        screen.print(_frame(found, token, width=screen.width))
+        screen.print(_drawn(looks.once(look), every_s=every_s, width=screen.width))
         return 0
     from rich.live import Live
 
@@ -75,35 +79,38 @@ def top(asked: argparse.Namespace) -> int:
         contextlib.suppress(KeyboardInterrupt),
         Live(console=screen, screen=True, auto_refresh=False) as live,
     ):
-        while True:
-            began_s = time.monotonic()
+        seen, goes_on = looks.Looks(look, every_s=every_s), True
+        while goes_on:
             size = screen.size
-            live.update(_frame(found, token, width=size.width, height=size.height), refresh=True)
-            time.sleep(max(0.0, began_s + every_s - time.monotonic()))
+            drawn = _drawn(seen.latest, every_s=every_s, width=size.width, height=size.height)
+            live.update(drawn, refresh=True)
+            goes_on = seen.wait(DRAWN_EVERY_S)
     return 0
 
 
-def _frame(
-    found: Slurm | None, token: str | None, *, width: int, height: int | None = None
-) -> RenderableType:
+def _seen(found: Slurm | None, token: str | None) -> tuple[tuple[Place, ...], str]:
+    """Raises EngineError."""
+    from runner.fleet import cluster, rows
+
+    if found is not None:
+        seen = cluster.look(found, token=token)
+        return rows.places(seen), seen.note
+    shown = _own()
+    alone = "this machine has no GPU and is in no fleet; pushtrain agent start makes it a part of one"
+    return shown, "" if shown else alone
+
+
+def _drawn(seen: Look | None, *, every_s: float, width: int, height: int | None = None) -> RenderableType:
     from rich.text import Text
 
-    from runner.fleet import cluster, render, rows
+    from runner.fleet import render
 
-    note = ""
-    if found is None:
-        shown = _own()
-        if not shown:
-            return Text(
-                "this machine has no GPU and is in no fleet; pushtrain agent start makes it a part of one"
-            )
-    else:
-        try:
-            seen = cluster.look(found, token=token)
-        except EngineError as error:
-            return Text(f"the fleet does not answer: {render.plain_line(str(error))}", style="red")
-        shown, note = rows.places(seen), seen.note
-    return render.top(shown, width=width, height=height, at_s=time.time(), note=note)
+    if seen is None:
+        return Text("")
+    told = seen.told(now_s=time.time(), every_s=every_s)
+    if not seen.places:
+        return Text(render.plain_line(told), style="red" if seen.error else "")
+    return render.top(seen.places, width=width, height=height, at_s=seen.at_s, note=told)
 
 
 def _own() -> tuple[Place, ...]:
