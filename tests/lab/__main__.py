@@ -12,6 +12,7 @@ from tests.lab.lab import Lab
 from tests.lab.namespaces import LabError
 from tests.lab.plan import MODEL
 from tests.lab.services import Registry, Store
+from tests.lab.tools import missing
 
 _WHAT = "Hosts on one machine: cut them off, switch them off, kill what runs there. See tests/lab/README.md."
 
@@ -19,6 +20,9 @@ _WHAT = "Hosts on one machine: cut them off, switch them off, kill what runs the
 def main() -> int:
     """0, or 1 with what could not be done."""
     asked = _parser().parse_args()
+    if os.geteuid() != 0:
+        print(f"error: a lab needs root: sudo {sys.executable} -m tests.lab {asked.verb} …", file=sys.stderr)
+        return 1
     try:
         _VERBS[asked.verb](asked)
     except LabError as error:
@@ -28,6 +32,8 @@ def main() -> int:
 
 
 def _up(asked: argparse.Namespace) -> None:
+    if lacking := missing():
+        raise LabError(f"not installed: {', '.join(lacking)}; run tests/services/packages")
     lab = Lab.up(
         asked.folder,
         hosts=asked.hosts,
@@ -40,7 +46,7 @@ def _up(asked: argparse.Namespace) -> None:
         owned=False,
     )
     print(f"{', '.join(host.name for host in lab.hosts)} are up at {lab.plan.network}.0/24")
-    print(f"python -m tests.lab exec --folder {asked.folder} h0 -- sinfo")
+    print(f"{sys.executable} -m tests.lab exec --folder {asked.folder} h0 -- sinfo")
 
 
 def _exec(asked: argparse.Namespace) -> None:

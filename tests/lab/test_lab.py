@@ -351,6 +351,13 @@ class TestEnds:
         gone(tmp_path / "lab", slot)
         verb("down")
 
+    def test_who_is_not_root_is_told_what_to_type(self, needed: None, tmp_path: Path) -> None:
+        nobody = ("setpriv", "--reuid", "65534", "--clear-groups", sys.executable)
+        command = [*nobody, "-m", "tests.lab", "up", "--folder", str(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"error: a lab needs root: sudo {sys.executable} -m tests.lab up …\n"
+
     def test_two_labs_do_not_meet(self, verb: Callable[..., str], lab_session: Lab, tmp_path: Path) -> None:
         verb("up", "--hosts", "1", "--slurm", "none")
         other = Lab.open(tmp_path / "lab")
