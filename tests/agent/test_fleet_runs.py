@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner import runs
+from tests.agent import joined
 from tests.agent.joined import HOSTS, Joined
 from tests.engines.project import wait_for
 from tests.lab import Lab
@@ -30,39 +31,9 @@ hold()
 @pytest.fixture(scope="module")
 def begun(bare_lab_session: Lab) -> Iterator[Lab]:
     """A fleet: h0 its head, h1 and h2 its hosts, h3 the machine of a user."""
-    lab = bare_lab_session
-    lab.renew()
-    lab.boot("h3")
-    here = lab.base_image()
-    lab.head.docker("tag", here, f"{lab.registry.address}/base:1")
-    lab.head.docker("push", "--quiet", f"{lab.registry.address}/base:1")
-    store = lab.plan.share / "fleet-store"
-    fleet = Joined(
-        folder=lab.plan.share,
-        home=lab.plan.share,
-        engine="slurm",
-        environment={},
-        store_uri=str(store),
-        lab=lab,
-    )
-    lab.head.path("/var/lib/pushtrain").mkdir(mode=0o700)
-    token = lab.head.path("/var/lib/pushtrain/github-token")
-    token.touch(mode=0o600)
-    token.write_text("no-token-at-all\n")
-    told = fleet.agent("h0", "start", "--head", "--store", str(store), "--registry", lab.registry.address)
-    assert "pushtrain agent start --join" in told
-    copy = lab.plan.share / "pushtrain.token"
-    shutil.copy(lab.head.path("/var/lib/pushtrain/token"), copy)
-    copy.chmod(0o600)
-    for name, further in (("h1", ()), ("h2", ()), ("h3", ("--client",))):
-        fleet.agent(name, "start", "--join", "h0", "--token-file", str(copy), *further)
-    fleet.until_idle()
-    try:
-        yield lab
-    finally:
-        lab.host("h3").off()
-        copy.unlink()
-        shutil.rmtree(store, ignore_errors=True)
+    store = bare_lab_session.plan.share / "fleet-store"
+    with joined.begun(bare_lab_session, store=store, token="no-token-at-all"):
+        yield bare_lab_session
 
 
 @pytest.fixture
