@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from runner.agent import inventory, leftovers, membership, strangers
 from runner.agent.leftovers import Left
 from runner.errors import EngineError
+from runner.slurm.allocated import given
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def _containers() -> tuple[Left, ...]:
 
 def gpus_of(environ: Mapping[str, str], uuids: tuple[str, ...]) -> frozenset[str]:
     """Return which of the host's GPUs (UUIDs in Slurm's order) a job had, by SLURM_JOB_GPUS. Pure."""
-    numbers = [int(word) for word in environ.get("SLURM_JOB_GPUS", "").split(",") if word.isdigit()]
+    numbers = given(environ)
     return frozenset(uuids[number] for number in numbers if number < len(uuids))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass
 from runner.agent import inventory, leftovers, membership
 from runner.agent.leftovers import Left
 from runner.errors import EngineError
-from runner.slurm import Slurm
+from runner.slurm import Slurm, allocated
 from runner.slurm.client import run_folder
 
 logger = logging.getLogger(__name__)
@@ -111,22 +110,7 @@ def jobs_here(slurm: Slurm, node: str) -> Here | None:
 
 def _gpus_of(slurm: Slurm, job: str, node: str) -> list[int]:
     said = slurm.run("scontrol", "show", "job", "-d", "--oneliner", job, patience_s=0.0)
-    found: list[int] = []
-    for hosts, gres in re.findall(r"\bNodes=(\S+) .*?\bGRES=(\S*)", said):
-        names = slurm.run("scontrol", "show", "hostnames", hosts, patience_s=0.0).split()
-        if node in names:
-            found += gres_numbers(gres)
-    return found
-
-
-def gres_numbers(gres: str) -> list[int]:
-    """Return Slurm's numbers of the GPUs in `gpu:h100:3(IDX:0-1,3),gpu:v100:1(IDX:5)`. Pure."""
-    found: list[int] = []
-    for numbers in re.findall(r"gpu[^()]*\(IDX:([\d,-]+)\)", gres):
-        for part in numbers.split(","):
-            first, _, last = part.partition("-")
-            found += range(int(first), int(last or first) + 1)
-    return found
+    return [number for host, number in allocated.read(said) if host == node]
 
 
 def keep_out(node: str, cleared: Cleared) -> None:

@@ -1,4 +1,4 @@
-"""scontrol -> which job has which GPU of which host."""
+"""scontrol, or a job's environment -> which job has which GPU of which host, by Slurm's numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,19 @@ def read(text: str) -> Mapping[tuple[str, int], str]:
         if begun := _JOB.match(line):
             job = begun[1]
         for hosts, gres in _HOSTS.findall(line):
-            # A list of types, such as gpu:a:2(IDX:0-1),gpu:b:1(IDX:2).
-            numbers = [int(each) for part in _NUMBERS.findall(gres) for each in expand(f"[{part}]")]
-            found.update({(host, number): job for host in expand(hosts) for number in numbers})
+            found.update({(host, number): job for host in expand(hosts) for number in of_gres(gres)})
     return found
+
+
+def of_gres(gres: str) -> tuple[int, ...]:
+    """Slurm's numbers of the GPUs in `gpu:h100:3(IDX:0-1,3),gpu:v100:1(IDX:5)`. Pure."""
+    return tuple(number for part in _NUMBERS.findall(gres) for number in _each(part))
+
+
+def given(environ: Mapping[str, str]) -> tuple[int, ...]:
+    """The same of the step or job whose environment this is. Pure."""
+    return _each(environ.get("SLURM_STEP_GPUS") or environ.get("SLURM_JOB_GPUS") or "")
+
+
+def _each(ranges: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in expand(f"[{ranges}]") if number.isdigit()) if ranges else ()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import gpus
+from runner.slurm.allocated import given
 from runner.slurm.client import run_folder
 
 
@@ -54,8 +55,7 @@ def _interface(towards: str) -> tuple[str, str, str]:
 
 def _uuids() -> list[str]:
     """The GPUs that Slurm gave: it counts them in the order of its gres.conf, which the agent wrote down."""
-    given = os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS") or ""
-    numbers = [int(each) for each in given.split(",") if each.strip().isdigit()]
+    numbers = given(os.environ)
     if not numbers:
         return []
     try:

@@ -12,7 +12,8 @@ import pytest
 
 from runner.agent import epilog
 from runner.agent.leftovers import Left
-from runner.agent.strangers import Here, gres_numbers, is_foreign, is_stray
+from runner.agent.strangers import Here, is_foreign, is_stray
+from runner.slurm.allocated import given, of_gres
 from tests.agent.scene import NODE, STUBBORN, Host
 
 RUN = "20261122-060000-aaaa"
@@ -81,8 +82,11 @@ def test_a_process_on_a_gpu_that_no_job_holds_is_foreign(
 
 
 def test_slurms_numbers_of_gpus_are_read_with_their_ranges() -> None:
-    assert gres_numbers("gpu:h100:3(IDX:0-1,3),gpu:v100:1(IDX:5)") == [0, 1, 3, 5]
-    assert gres_numbers("") == gres_numbers("license:1(IDX:2)") == []
+    assert of_gres("gpu:h100:3(IDX:0-1,3),gpu:v100:1(IDX:5)") == (0, 1, 3, 5)
+    assert of_gres("") == of_gres("license:1(IDX:2)") == of_gres("gpu:h100:0(IDX:N/A)") == ()
+    assert given({"SLURM_JOB_GPUS": "0,1,3-5"}) == (0, 1, 3, 4, 5)
+    assert given({"SLURM_JOB_GPUS": "0,1", "SLURM_STEP_GPUS": "1"}) == (1,)
+    assert given({}) == ()
 
 
 def test_a_jobs_gpus_are_known_by_their_numbers() -> None:
