@@ -27,7 +27,10 @@ def bench_images(lab: Lab, project: FleetProject, *, pairs: int, epochs: int) ->
     _keep_wheels(lab, project)
     os.environ["DOCKER_HOST"] = lab.head.engine.host
     _train(project, epochs=1)
-    ssh = by_hand.ssh_image(project.run.environment, project.folder.parent / "ssh")
+    image = project.run.environment
+    # A build asks this registry by TLS for what is not here, and any of the hosts may have made it.
+    lab.head.docker("pull", "--quiet", image)
+    ssh = by_hand.ssh_image(image, project.folder.parent / "ssh")
     shared = f"{lab.registry.address}/bench-ssh:1"
     lab.head.docker("tag", ssh, shared)
     lab.head.docker("push", "--quiet", shared)
