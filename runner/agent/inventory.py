@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from runner import homes
 from runner.agent import cards, docker_socket
 from runner.agent.cards import Card
 from runner.errors import EngineError
@@ -124,10 +125,7 @@ def program(name: str) -> str | None:
 def default_home() -> Path:
     """Return this host's folder of runs and caches: the agent's, PUSHTRAIN_HOME, or the user's own."""
     ours = run_folder() / "home"
-    if ours.exists():
-        return ours.resolve()
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-    return Path(os.environ.get("PUSHTRAIN_HOME") or data / "pushtrain")
+    return ours.resolve() if ours.exists() else homes.home()
 
 
 def _gres_line(card: Card) -> str:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner import homes
+
 if TYPE_CHECKING:
     import argparse
 
@@ -78,11 +80,8 @@ def _of_the_fleet(name: str) -> str | None:
 
 
 def home() -> Path:
-    """The folder of this machine's state: PUSHTRAIN_HOME, else below the user's data folder."""
-    if chosen := os.environ.get("PUSHTRAIN_HOME"):
-        return Path(chosen).absolute()
-    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(data) / "pushtrain"
+    """The folder of this machine's state."""
+    return homes.home()
 
 
 def console() -> Console:

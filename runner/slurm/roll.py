@@ -88,8 +88,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--end", metavar="RUN")
     parser.add_argument("--drop", metavar="RUN")
     asked = parser.parse_args(argv)
-    if "PUSHTRAIN_HOME" not in os.environ:
-        os.environ["PUSHTRAIN_HOME"] = str(Path.home() / ".local" / "share" / "pushtrain")
     if asked.end:
         end(asked.end)
     if asked.drop:

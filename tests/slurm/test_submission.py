@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from runner.engines.tending import in_vain
+from runner.homes import home
 from runner.place import Gang
 from runner.runs import Attempt
 from runner.slurm import submission
@@ -53,10 +54,22 @@ def on_host(*program: str, home: str, environ: dict[str, str]) -> subprocess.Com
     return subprocess.run(argv, capture_output=True, text=True, check=False, env=environ)
 
 
-def test_a_host_without_an_agent_keeps_things_where_its_user_does(tmp_path: Path) -> None:
+def test_a_host_without_an_agent_keeps_things_where_its_user_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = ("-c", "import os; print(os.environ['PUSHTRAIN_HOME'])")
     found = on_host(*program, home="", environ={"HOME": str(tmp_path)})
     assert found.stdout.strip() == str(tmp_path / ".local/share/pushtrain")
+    for told in (
+        {"HOME": str(tmp_path)},
+        {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")},
+        {},
+    ):
+        for name in ("PUSHTRAIN_HOME", "XDG_DATA_HOME", "HOME"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        assert on_host(*program, home="", environ=told).stdout.strip() == str(home()), "as `pushtrain` has it"
     assert on_host(*program, home="/srv/runs", environ={}).stdout.strip() == "/srv/runs"
     own = pwd.getpwuid(os.getuid()).pw_dir
     assert on_host(*program, home="", environ={}).stdout.strip() == f"{own}/.local/share/pushtrain"
