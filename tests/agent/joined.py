@@ -102,7 +102,7 @@ class Joined(FleetProject):
         before = self.daemon(name, daemon)
         assert before, f"{daemon} does not run on {name}: {self.told()}"
         self.host(name).run("kill", "-9", str(before))
-        wait_for(lambda: self.daemon(name, daemon) not in (0, before), what=f"another {daemon}", within_s=10)
+        wait_for(lambda: self.daemon(name, daemon) not in (0, before), what=f"another {daemon}", within_s=90)
 
     def until_remembered(self) -> None:
         """Wait until Slurm has written down what runs: a slurmctld that is killed forgets the last seconds."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import pipeline
+from runner import pipeline, runs
 from tests.agent.joined import begun, give_token
 from tests.agent.publishing import (
     ACTIONS_HOME,
@@ -100,12 +100,17 @@ def scene(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def speaking(scene: FleetScene, *, runs: int = 1) -> tuple[str, ...]:
+def speaking(scene: FleetScene, *, number: int = 1) -> tuple[str, ...]:
     """The newest runs of the repository, each with a rank that waits to be let go."""
-    wait_for(lambda: len(scene.runs()) >= runs, what=f"{runs} runs", told=scene.heard, within_s=WITHIN_S)
-    for run_id in scene.runs():
-        scene.project.until_prints("begun", run_id=run_id)
-    return scene.runs()
+    wait_for(lambda: len(scene.runs()) >= number, what=f"{number} runs", told=scene.heard, within_s=WITHIN_S)
+    found = scene.runs()
+    wait_for(
+        lambda: all("begun" in scene.project.log(run_id) for run_id in found),
+        what="ranks that wait",
+        told=scene.heard,
+        within_s=WITHIN_S,
+    )
+    return found
 
 
 def told_once(scene: FleetScene, run_id: str) -> None:
@@ -138,7 +143,7 @@ def test_a_push_and_a_comment_train_on_the_fleet_and_the_token_stays_on_the_head
     scene.let_go(pushed)
     scene.until_released(f"{scene.model}@v1.0.0")
     scene.comment(pull, "/train accuracy=0.8")
-    _, asked = speaking(scene, runs=2)
+    _, asked = speaking(scene, number=2)
     scene.let_go(asked)
     scene.until_reaction(pull, "rocket")
     scene.until_nothing_is_due()
@@ -177,6 +182,28 @@ def test_a_run_outlives_the_job_that_started_it_and_the_publisher_says_the_rest(
     kept_secret(scene)
 
 
+def test_a_job_on_a_client_follows_its_run_on_the_fleet_to_the_end(scene: FleetScene) -> None:
+    scene.project.me = "h3"
+    job = scene.start(scene.push(HOLDS, **scene.sections()))
+    (run_id,) = speaking(scene)
+    scene.let_go(run_id)
+    assert job.finish(within_s=WITHIN_S).code == 0, scene.heard()
+    told = scene.outputs()
+    assert (told["run-id"], told["state"], told["model"]) == (run_id, "succeeded", f"{scene.model}@1.0.0")
+    assert (Path(told["artifacts"]) / "outputs" / "model" / "weights.bin").read_bytes() == b"weights of 0.9"
+    assert scene.model in scene.summary()
+    assert scene.check.conclusion == "success"
+    assert [each.tag for each in scene.repository.releases()] == [f"{scene.model}@v1.0.0"]
+
+
+def test_a_job_that_is_cancelled_ends_its_run_on_the_fleet(scene: FleetScene) -> None:
+    job = scene.start(scene.push(HOLDS, **scene.sections()))
+    (run_id,) = speaking(scene)
+    assert stop(job).code == 130
+    run = runs.load(scene.project.store, run_id)
+    assert (run.state, scene.check.conclusion) == (runs.State.CANCELLED, "cancelled")
+
+
 def test_two_watchers_on_two_machines_and_a_publisher_start_and_say_everything_once(
     scene: FleetScene,
 ) -> None:
@@ -185,7 +212,7 @@ def test_two_watchers_on_two_machines_and_a_publisher_start_and_say_everything_o
     commands = [scene.watching(), scene.watching(on=other)]
     scene.push(HOLDS, **scene.sections(resources={"nodes": 1}))
     scene.comment(pull, "/train accuracy=0.8")
-    for run_id in speaking(scene, runs=2):
+    for run_id in speaking(scene, number=2):
         scene.let_go(run_id)
     scene.until_reaction(pull, "rocket")
     scene.until_released(f"{scene.model}@v1.0.0")
