@@ -23,11 +23,10 @@ from tests.agent.publishing import (
     project,
     stop,
 )
-from tests.answer.scene import files
+from tests.answer.scene import files, team
 from tests.engines.project import wait_for
 from tests.fixtures.github import serving
 from tests.lab import Lab
-from tests.services.events import Webhooks
 from tests.services.github import GitHub
 
 pytestmark = [pytest.mark.fleet, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -67,19 +66,14 @@ def scene(
     folder.mkdir()
     head = project(folder, "h0", lab=fleet, store=fleet.plan.share / "published", github=hub)
     number = next(_NUMBERS)
-    repository = hub.repository(f"lab/digits-{number}", {"README.md": "Digits\n"})
-    repository.grant("ada", "write")
+    repository, webhooks = team(
+        hub, node_modules, name=f"lab/digits-{number}", content={"README.md": "Digits\n"}
+    )
     made = FleetScene(
         project=head,
         github=hub,
         repository=repository,
-        webhooks=Webhooks(
-            node_modules=node_modules,
-            repository=repository.name,
-            head=repository.head(),
-            server_url=hub.url,
-            api_url=hub.url,
-        ),
+        webhooks=webhooks,
         folder=folder,
         token=hub.token,
         within_s=WITHIN_S,

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.answer.scene import Scene, files
+from tests.answer.scene import Scene, team
 from tests.engines.project import Project
-from tests.services.events import Webhooks
 from tests.services.github import GitHub
 
 
@@ -18,16 +17,7 @@ def scene(github: GitHub, node_modules: Path, tmp_path: Path) -> Iterator[Scene]
     """Its main branch has a training; ada may write, eve may read."""
     folder, home = tmp_path / "jobs", tmp_path / "home"
     folder.mkdir()
-    repository = github.repository("lab/digits", files())
-    repository.grant("ada", "write")
-    repository.grant("eve", "read")
-    webhooks = Webhooks(
-        node_modules=node_modules,
-        repository=repository.name,
-        head=repository.head(),
-        server_url=github.url,
-        api_url=github.url,
-    )
+    repository, webhooks = team(github, node_modules)
     project = Project(
         folder=folder,
         home=home,

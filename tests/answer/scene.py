@@ -61,6 +61,27 @@ def files(script: str = TRAINS, **sections: Any) -> dict[str, str | bytes | None
     return {"train.yml": train_yml(**sections), "train.py": HELD + textwrap.dedent(script)}
 
 
+def team(
+    github: GitHub,
+    node_modules: Path,
+    *,
+    name: str = "lab/digits",
+    content: Mapping[str, str | bytes | None] | None = None,
+) -> tuple[Repository, Webhooks]:
+    """A repository of which ada may write and eve may read, with a training unless it is said what; and its events."""
+    repository = github.repository(name, files() if content is None else content)
+    repository.grant("ada", "write")
+    repository.grant("eve", "read")
+    webhooks = Webhooks(
+        node_modules=node_modules,
+        repository=repository.name,
+        head=repository.head(),
+        server_url=github.url,
+        api_url=github.url,
+    )
+    return repository, webhooks
+
+
 @dataclass
 class Scene:
     """`repository` is the team's; `project` has the runner's PUSHTRAIN_HOME and watches over its processes."""

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.answer.scene import files
-from tests.services.events import Webhooks
+from tests.answer.scene import team
 from tests.services.github import GitHub
 from tests.watcher.scene import Scene, project
 
@@ -18,16 +17,7 @@ def scene(github: GitHub, node_modules: Path, tmp_path: Path) -> Iterator[Scene]
     """Its main branch has a training; ada may write, eve may read."""
     folder = tmp_path / "jobs"
     folder.mkdir()
-    repository = github.repository("lab/digits", files())
-    repository.grant("ada", "write")
-    repository.grant("eve", "read")
-    webhooks = Webhooks(
-        node_modules=node_modules,
-        repository=repository.name,
-        head=repository.head(),
-        server_url=github.url,
-        api_url=github.url,
-    )
+    repository, webhooks = team(github, node_modules)
     made = Scene(
         project=project(tmp_path, "home", store=tmp_path / "store", github=github),
         github=github,
