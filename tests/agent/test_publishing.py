@@ -218,3 +218,21 @@ def test_two_watchers_on_two_machines_and_a_publisher_start_and_say_everything_o
     assert [each.conclusion for each in scene.repository.checks()] == ["success", "success"]
     assert len(scene.answers(pull)) == 1
     assert len(scene.repository.releases()) == 1
+
+
+def test_a_run_whose_watcher_was_killed_as_soon_as_it_had_a_job_is_not_started_again_by_another(
+    scene: FleetScene,
+) -> None:
+    other = scene.machine("h3")
+    for each in (scene.project, other):
+        each.environ["PUSHTRAIN_LEASE_S"] = "2"  # Another watcher takes a claim over after four of them.
+    command = scene.watching()
+    scene.push(HOLDS, **scene.sections())
+    wait_for(scene.project.jobs, what="a job", told=scene.heard, within_s=WITHIN_S)
+    kill(command)
+    command = scene.watch(on=other)
+    (run_id,) = speaking(scene)
+    told_once(scene, run_id)
+    scene.until_looked_again()
+    assert stop(command).code == 0
+    assert scene.runs() == (run_id,)
