@@ -135,9 +135,16 @@ class DockerAway(EngineError):
 
 
 class Displaced(EngineError):
-    """The run's hosts were taken away: it waits in the queue again and goes on from there."""
+    """The run's hosts were taken away: it waits in the queue again and goes on from there.
+
+    `remark` is what whoever asked for the run should know of that for good, empty for nothing.
+    """
 
     exit_code = 75
+
+    def __init__(self, message: str, *, tip: str = "", remark: str = "") -> None:
+        super().__init__(message, tip=tip)
+        self.remark = remark
 
 
 class RunNotFound(PushtrainError):

@@ -17,7 +17,7 @@ from runner.place import Reservation
 from runner.runs import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from runner.errors import PushtrainError
     from runner.runs import Run, Supervisor
@@ -82,6 +82,7 @@ class Record:
         """Write down that the hosts are gone and the run waits again. Safe to repeat, and where it is not ours."""
         self.say(str(error))
         with contextlib.suppress(StoreError, Displaced):
+            self.warn(filter(None, (error.remark,)))
             attempts = self.load().attempts
             if attempts and not attempts[-1].outcome:
                 self.note_end(Outcome(kind="lost", code=error.exit_code, cause=str(error)), why="")
@@ -135,7 +136,7 @@ class Record:
         before = msgspec.structs.replace(attempts[-2], steps_lost=lost)
         self.change(attempts=(*attempts[:-2], before, attempts[-1]))
 
-    def warn(self, sentences: Sequence[str]) -> None:
+    def warn(self, sentences: Iterable[str]) -> None:
         """Add what whoever asked for the run should know of it; what was said before is not said again."""
         run = self.load()
         new = tuple(each for each in dict.fromkeys(sentences) if each not in run.warnings)

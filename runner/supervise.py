@@ -21,6 +21,7 @@ from runner.agreement import Agreement
 from runner.errors import (
     Cancelled,
     Displaced,
+    DockerAway,
     EngineError,
     HostLost,
     NotFound,
@@ -93,6 +94,8 @@ class Supervision:
         if self._record.state not in (State.COLLECTING, State.PUBLISHING):
             try:
                 self._train()
+            except Displaced:
+                raise
             except PushtrainError as error:
                 self._check_place()
                 if error.retryable or not self._record.load().attempts:
@@ -113,7 +116,8 @@ class Supervision:
     def _fall(self, error: PushtrainError) -> None:
         """End the run for an error, or leave it to be gone on with: then the error, or Displaced, is raised."""
         try:
-            self._check_place()
+            if not isinstance(error, Displaced):
+                self._check_place()
         except Displaced as displaced:
             error = displaced
         if isinstance(error, Displaced):
@@ -187,7 +191,7 @@ class Supervision:
         for _ in range(LOST_TIMES):
             try:
                 return self._attempt()
-            except HostLost as error:
+            except (HostLost, DockerAway) as error:
                 if not self._engine.allocated:
                     raise
                 self._record.say(f"{error}: beginning again")
@@ -229,6 +233,8 @@ class Supervision:
         except StoreError:
             raise  # Not the training's fault: the attempt is lost, the run goes on when it is resumed.
         except PushtrainError as error:
+            if isinstance(error, DockerAway) and self._engine.allocated:
+                return Outcome(kind="lost", code=error.exit_code, cause=str(error))
             failed = Outcome(kind="failed", code=error.exit_code, cause=str(error))
             self._record.note_end(failed, why=self._watch.why)
             raise TrainingFailed(str(error), code=error.exit_code, tip=error.tip) from error
@@ -260,6 +266,7 @@ class Supervision:
             home=self._home,
             registry=os.environ.get("PUSHTRAIN_REGISTRY"),
             secrets=jobs.build_secrets_of(self._plan),
+            tell=self._record.tell,
         )
         self._record.change(environment=prepared.name, environment_digest=prepared.digest)
         return prepared

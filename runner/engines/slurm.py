@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import time
 from dataclasses import replace
@@ -24,7 +25,7 @@ from runner.store import open_store
 
 if TYPE_CHECKING:
     import queue
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from runner.host.channel import Channel, Event
     from runner.place import Gang, Reservation
@@ -196,14 +197,31 @@ class Cluster:
                 return job.roll(end=end, drop=drop)
             except EngineError as error:
                 logger.warning("%s", error)
-                why = str(error)
+                why = error
             time.sleep(1)
         in_vain = job.restarts - runs.load(open_store(self._uri), job.name).attempt
         if in_vain >= MOST_RESTARTS:
             raise EngineError(f"started {in_vain} times on hosts that do not answer: {why}", tip="sinfo -R")
-        with contextlib.suppress(EngineError):  # A head that was killed may have forgotten it.
-            job.requeue()
-        raise Displaced(f"{why}; it waits for other hosts", tip="pushtrain queue")
+        raise Displaced(
+            f"{why}; it waits for other hosts", tip="pushtrain queue", remark=self._give_back(why)
+        )
+
+    def _give_back(self, why: EngineError) -> str:
+        """Have Slurm find other hosts; what is to be said of those that failed, empty for nothing."""
+        job, left_out = self._own(), tuple[str, ...]()
+        failed = dict(why.hosts) if isinstance(why, allocation.Unanswered) else {}
+        with contextlib.suppress(EngineError):  # A head that was killed may have forgotten the job.
+            spared = slurm.sparable(self._slurm, job.name, failed)
+            with _deaf():
+                job.requeue()
+                if spared:
+                    slurm.leave_out(self._slurm, job.job, spared)
+                    left_out = spared
+        for host in why.stuck if isinstance(why, allocation.Unanswered) else ():
+            with contextlib.suppress(EngineError):  # Only an operator may, and root.
+                reason = f"Reason=pushtrain: {failed[host]}"
+                self._slurm.run("scontrol", "update", f"NodeName={host}", "State=DRAIN", reason)
+        return "; ".join(f"{host} is left out from then on: {failed[host]}" for host in left_out)
 
     def _own(self) -> Allocation:
         if self._allocation is None:
@@ -263,6 +281,16 @@ class Cluster:
 
     def release(self) -> None:
         """The hosts are given back when the batch script ends."""
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """What Slurm ends the job with must not end the commands by which it is told how to start it again."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _no_such_labels(gang: Gang, known: Sequence[Node]) -> NoCapacity:

@@ -6,6 +6,7 @@ the head. Everything may be repeated, and done by several at once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -29,6 +30,11 @@ SPOKEN_WITHIN_S = 15.0
 NAMED = 3
 # A job that Slurm put back so often before it trained has a fault that does not pass.
 MOST_RESTARTS = 20
+# So long Slurm knows of a job that has ended: MinJobAge, which it sets to no less by itself.
+REMEMBERED_S = 300.0
+FORGOTTEN = "Slurm knows nothing of its job: slurmctld ended before it had written the job down"
+# Slurm's reason to drain such a host.
+TWICE = "Duplicate jobid"
 
 
 class Tender:
@@ -78,6 +84,9 @@ class Tender:
         if ended is not None and ended[1] == NOT_THIS_STORE:
             self._fail(run, another_store(ended[0], run.id, self._store.uri))
             return
+        if job is None and ended is None and time.time() - run.created_at_s < REMEMBERED_S:
+            self._tell(run, FORGOTTEN, tip=f"pushtrain resume {run.id}")
+            return
         where = f"its job runs on {job.hosts}" if job is not None else "its job is over"
         reason = f"{where}, and no supervisor has spoken: all hosts have to reach the store {self._store.uri}"
         if run.reason != reason:
@@ -122,9 +131,12 @@ class Tender:
         elif job.held and job.reason not in ("JobHeldUser",):
             logger.warning("%s: job %s is held (%s): releasing it", run.id, job.id, job.reason)
             self._slurm.run("scontrol", "release", job.id)
+            self._undrain()
         elif job.reason == "BeginTime" and job.restarts:
             # Slurm lets a job that it put back wait for two minutes; its hosts are free before.
             self._slurm.run("scontrol", "update", f"JobId={job.id}", "StartTime=now")
+        elif job.restarts and (back := slurm.take_back(self._slurm, job)):
+            logger.warning("%s: too few others are left: it may have %s again", run.id, ", ".join(back))
         else:
             self._tell(run, self._reason(job))
 
@@ -147,9 +159,19 @@ class Tender:
         tip = "pushtrain runners" if state is State.FAILED else ""
         runs.move(self._store, run.id, state, at_s=time.time(), reason=reason, tip=tip, exit_code=code)
 
-    def _tell(self, run: Run, reason: str) -> None:
+    def _undrain(self) -> None:
+        """A host that was told to start a job which it had already is drained by Slurm for that, and nobody else."""
+        for node in slurm.nodes(self._slurm):
+            if node.reason.startswith(TWICE):
+                with contextlib.suppress(
+                    EngineError
+                ):  # An operator of the cluster may; the head's agent is one.
+                    self._slurm.run("scontrol", "update", f"NodeName={node.name}", "State=RESUME")
+                    logger.warning("%s is resumed: %s", node.name, node.reason)
+
+    def _tell(self, run: Run, reason: str, *, tip: str = "") -> None:
         if run.reason != reason:
-            runs.move(self._store, run.id, run.state, at_s=time.time(), reason=reason)
+            runs.move(self._store, run.id, run.state, at_s=time.time(), reason=reason, tip=tip)
 
     def _reason(self, job: Job) -> str:
         waiting = self._now().explain(job)

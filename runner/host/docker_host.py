@@ -29,6 +29,8 @@ RUN_LABEL = "pushtrain.run"
 JOB_LABEL = "pushtrain.job"
 REMOVED_WITHIN_S = 60
 ENDED_FOR_S = 60
+# A Docker that is being started answers by then.
+STARTED_WITHIN_S = 5.0
 CHUNK_BYTES = 64 * 1024
 AT_ONCE = 8
 """Requests that Docker gets at the same time: with more of them it is no faster."""
@@ -252,10 +254,10 @@ def _ask_to_stop(containers: Sequence[Container], *, grace_s: float) -> None:
 
 
 def end_run(run_id: str) -> None:
-    """Remove every container and network of a run, whichever attempt and node. Safe to repeat."""
+    """Remove every container and network of a run, whichever attempt and node. Safe to repeat. Raises EngineError."""
     import docker
 
-    client = connect()
+    client = connect(patience_s=STARTED_WITHIN_S)
     with translated("what a run left cannot be listed"):
         label: dict[str, str | list[str] | bool] = {"label": f"{RUN_LABEL}={run_id}"}
         remove_all(client.containers.list(all=True, ignore_removed=True, filters=label))

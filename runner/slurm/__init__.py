@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from runner.slurm.client import Slurm, find
+from runner.slurm.left_out import leave_out, sparable, take_back
 from runner.slurm.nodes import Node, node, nodes
 from runner.slurm.queue import Job, ended_on, jobs, marked
 
-__all__ = ["Job", "Node", "Slurm", "ended_on", "find", "jobs", "marked", "node", "nodes"]
+__all__ = [
+    "Job",
+    "Node",
+    "Slurm",
+    "ended_on",
+    "find",
+    "jobs",
+    "leave_out",
+    "marked",
+    "node",
+    "nodes",
+    "sparable",
+    "take_back",
+]

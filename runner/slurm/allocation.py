@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,9 +20,20 @@ from runner.slurm.nodes import nodes
 from runner.slurm.submission import on_host
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from runner.slurm.client import Slurm
+
+
+class Unanswered(EngineError):
+    """Hosts of the job that do not answer, or will not do: why, by their names in the cluster.
+
+    `stuck` are those that have to be mended by hand before anything runs on them.
+    """
+
+    def __init__(self, message: str, *, hosts: Mapping[str, str], stuck: Collection[str] = ()) -> None:
+        super().__init__(message, tip="sinfo -R")
+        self.hosts, self.stuck = hosts, stuck
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +67,7 @@ class Allocation:
     def roll(self, *, end: str | None = None, drop: str | None = None) -> tuple[Here, ...]:
         """Ask every host of the job at once, see roll.py; in the order of their addresses as texts.
 
-        Raises EngineError when one does not answer.
+        Raises Unanswered when one does not answer or tells a fault.
         """
         chosen = (*(("--end", end) if end else ()), *(("--drop", drop) if drop else ()))
         argv = step(
@@ -73,16 +84,25 @@ class Allocation:
                 timeout=COMMAND_WITHIN_S,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            raise EngineError("a host of the job does not answer", tip="sinfo -R") from None
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        if len(lines) < self.hosts:
-            said = "; ".join(done.stderr.strip().splitlines()[-3:])
-            raise EngineError(
-                f"{self.hosts - len(lines)} of {self.hosts} hosts did not answer: {said}", tip="sinfo -R"
-            )
-        found = [decoding.from_objects(json.loads(line), Here) for line in lines]
+            printed, said = done.stdout, "; ".join(done.stderr.strip().splitlines()[-3:])
+        except subprocess.TimeoutExpired as error:
+            printed, said = _text(error.stdout), f"nothing within {COMMAND_WITHIN_S:g} s"
+        told = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        if len(told) < self.hosts or any("fault" in each for each in told):
+            raise self._unanswered(told, said)
+        found = [decoding.from_objects(each, Here) for each in told]
         return tuple(sorted(found, key=lambda here: here.address))
+
+    def _unanswered(self, told: Sequence[dict[str, Any]], said: str) -> Unanswered:
+        faults = {each["host"]: each["fault"] for each in told if "fault" in each}
+        silent = sorted(set(self._names()) - {each["host"] for each in told})
+        why = [f"{host}: {fault}" for host, fault in faults.items()]
+        if silent:
+            why.append(f"{len(silent)} of {self.hosts} hosts did not answer ({', '.join(silent)}): {said}")
+        hosts = {**faults, **dict.fromkeys(silent, "it did not answer")}
+        return Unanswered(
+            "; ".join(why), hosts=hosts, stuck=[each["host"] for each in told if each.get("stuck")]
+        )
 
     def line(self, host: str, program: Sequence[str]) -> tuple[str, ...]:
         """The command that starts `python PROGRAM` on a host, its input and output being that program's."""
@@ -142,6 +162,11 @@ class Allocation:
         names = self._names()
         known = {node.name: node.address for node in nodes(self.slurm)}
         return [word for name in names for word in ("--peer", f"{name}={known.get(name, name)}")]
+
+
+def _text(printed: bytes | str | None) -> str:
+    """What a command printed before its time was over, which Python leaves as bytes."""
+    return printed.decode(errors="replace") if isinstance(printed, bytes) else printed or ""
 
 
 def mine(slurm: Slurm) -> Allocation | None:

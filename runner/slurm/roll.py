@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from runner import gpus
+from runner.errors import EngineError
+from runner.host.leash import Unkillable
 from runner.slurm.allocated import given
 from runner.slurm.client import run_folder
 
@@ -66,7 +68,7 @@ def _uuids() -> list[str]:
 
 
 def end(run_id: str) -> None:
-    """End every process and container of a run on this host. Safe to repeat."""
+    """End every process and container of a run on this host. Safe to repeat. Raises DockerAway, Unkillable."""
     from runner.host import leash
     from runner.host.containers import end_run
 
@@ -82,18 +84,23 @@ def drop(run_id: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Print one line of JSON."""
+    """Print one line of JSON: what there is, or the `fault` for which this host will not do."""
     parser = argparse.ArgumentParser(prog="roll")
     parser.add_argument("--peer", action="append", default=[], metavar="HOST=ADDRESS")
     parser.add_argument("--end", metavar="RUN")
     parser.add_argument("--drop", metavar="RUN")
     asked = parser.parse_args(argv)
-    if asked.end:
-        end(asked.end)
-    if asked.drop:
-        drop(asked.drop)
     peers = dict(each.split("=", 1) for each in asked.peer)
-    sys.stdout.write(json.dumps(here(peers)) + "\n")
+    try:
+        if asked.end:
+            end(asked.end)
+        if asked.drop:
+            drop(asked.drop)
+        told = here(peers)
+    except EngineError as error:
+        host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        told = {"host": host, "fault": str(error), "stuck": isinstance(error, Unkillable)}
+    sys.stdout.write(json.dumps(told) + "\n")
     return 0
 
 

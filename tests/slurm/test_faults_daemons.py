@@ -102,3 +102,59 @@ def test_a_host_process_that_is_killed_before_the_ranks_start_costs_nothing(flee
     )
     assert host is not None
     assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, f"{host.name}\n{fleet.told()}"
+
+
+def test_a_host_whose_docker_stays_dead_is_left_out_and_named(fleet: FleetProject) -> None:
+    follower = begin(fleet)
+    host = next(host for host in map(fleet.node_of, range(2)) if host is not fleet.batch_host())
+    host.kill("dockerd")
+    complete(fleet, follower, "lost", "succeeded")
+    assert host.name not in fleet.reservation(fleet.run.id)
+    assert any(f"{host.name} is left out" in said and "Docker" in said for said in fleet.run.warnings)
+    fleet.lost.add(host.name)
+    host.start("dockerd")
+    # They hold nothing; the next run there removes them, a minute after their end.
+    host.docker("container", "prune", "--force")
+
+
+def test_a_run_whose_supervisor_has_a_dead_docker_starts_elsewhere(fleet: FleetProject) -> None:
+    fleet.drain("h0", "h1")
+    host = fleet.host("h2")
+    host.kill("dockerd")
+    fleet.write("print('I live', flush=True)")
+    follower = fleet.start("run")
+    wait_for(lambda: host.pids("runner.supervise"), what="a supervisor there", told=fleet.told)
+    fleet.resume("h0", "h1")
+    assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, fleet.told()
+    assert kept(fleet.run) == ["succeeded"]
+    assert any("h2 is left out" in said and "Docker" in said for said in fleet.run.warnings), fleet.told()
+    fleet.lost.add(host.name)
+    host.start("dockerd")
+    # They hold nothing; the next run there removes them, a minute after their end.
+    host.docker("container", "prune", "--force")
+
+
+def test_a_job_that_slurm_starts_twice_is_released(fleet: FleetProject) -> None:
+    """A slurmctld that was killed right after a launch has the job waiting still: the host says "Duplicate jobid"."""
+    head = fleet.host("h0")
+    fleet.drain("h0", "h1", "h2")
+    fleet.write("print('I live', flush=True); hold()")
+    follower = fleet.start("run")
+    fleet.until("queued")
+    saved = head.path(STATE / "job_state")
+    wait_for(
+        lambda: saved.exists() and fleet.run_ids[-1].encode() in saved.read_bytes(),
+        what="Slurm's state",
+        told=fleet.told,
+    )
+    before = saved.read_bytes()
+    fleet.resume("h1")
+    fleet.until_prints("I live")
+    head.kill("slurmctld")
+    saved.write_bytes(before)
+    head.start("slurmctld")
+    fleet.resume("h1")
+    fleet.until_attempt(2)
+    fleet.let_go()
+    assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, fleet.told()
+    assert kept(fleet.run) == ["lost", "succeeded"]
