@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from runner.host.faults import error_event, failure, told
+from runner.host.faults import disk_filled, error_event, failure, told
 from runner.host.launched import LaunchedRank
 from runner.host.node import Node
 
@@ -231,6 +231,8 @@ class Attempt:
         with told(f"rank {rank} left something"):  # The supervisor sweeps when the run ends.
             ended.close()
         lines = [*self._node.outputs[rank].last_lines]
+        if event["code"]:
+            event["cause"] = event["cause"] or disk_filled(lines, self._node.job.work)
         self.report()  # Before its end is told, which may be the last that anybody waits for.
         self._check_idle()
         self._tell({"event": "exited", "rank": rank, "last_lines": lines, **event})

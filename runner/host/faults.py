@@ -13,10 +13,13 @@ from runner.errors import EngineError, PushtrainError
 from runner.quantities import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+# What a write that failed leaves free on a disk that is full, but for what was removed since.
+FULL_BYTES = 64 * 2**20
 
 
 @contextlib.contextmanager
@@ -48,6 +51,17 @@ def disk_full(*folders: Path) -> Iterator[None]:
             f"the disk of {socket.gethostname()} is full: {format_size(free)} are left at {folder}",
             tip="there: pushtrain gc, or df -h to see what fills it",
         ) from error
+
+
+def disk_filled(last_lines: Iterable[str], folder: Path) -> str:
+    """Which disk a rank speaks of that ended for want of room: this host's where `folder` has none left, else unknown.
+
+    It may as well have filled its shared memory, or a disk of its own.
+    """
+    if not any("No space left on device" in line for line in last_lines):
+        return ""
+    left = shutil.disk_usage(folder).free
+    return f"the disk of {socket.gethostname()} is full" if left < FULL_BYTES else ""
 
 
 def failure(error: Exception) -> PushtrainError:
