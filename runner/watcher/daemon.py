@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from runner.answer import said as memory
 from runner.errors import GitHubDown, PushtrainError
 from runner.watcher.guard import guarded
-from runner.watcher.post import Orders, Post
+from runner.watcher.post import Orders, Post, step_s
 
 if TYPE_CHECKING:
     from runner.store import Store
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OTHERS_EVERY_S = 30.0
+# Less often than a run is looked at, since all repositories of the store are listed.
+OTHERS_STEPS = 5
 
 
 @dataclass(kw_only=True)
@@ -45,7 +47,7 @@ class Daemon:
                 fault = guarded(self._start_others)
                 if fault is not None:
                     logger.error("%s", fault)
-            self.stop.wait(OTHERS_EVERY_S)
+            self.stop.wait(min(OTHERS_EVERY_S, OTHERS_STEPS * step_s(self.orders.shop.store_uri)))
             self._check_threads()
         for thread in self._threads.values():
             thread.join()

@@ -78,7 +78,7 @@ class Post:
 
     def __post_init__(self) -> None:
         orders = self.orders
-        self.follower = Follower(desk=self.desk, every_s=_step_s(orders.shop.store_uri))
+        self.follower = Follower(desk=self.desk, every_s=step_s(orders.shop.store_uri))
         self._look = Look(
             desk=self.desk,
             by=watcher_name(orders.shop.home),
@@ -217,8 +217,8 @@ def watcher_name(home: Path) -> str:
         return f"{socket.gethostname()}:{path.read_text()}"
 
 
-def _step_s(store_uri: str) -> float:
-    """A folder answers at once, S3 costs requests for each run and rank."""
+def step_s(store_uri: str) -> float:
+    """How often the store may be asked: a folder answers at once, S3 costs requests for each run and rank."""
     return S3_STEP_S if store_uri.startswith("s3://") else STEP_S
 
 
