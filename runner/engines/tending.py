@@ -87,8 +87,14 @@ class Tender:
         if job is None and ended is None and time.time() - run.created_at_s < REMEMBERED_S:
             self._tell(run, FORGOTTEN, tip=f"pushtrain resume {run.id}")
             return
-        where = f"its job runs on {job.hosts}" if job is not None else "its job is over"
-        reason = f"{where}, and no supervisor has spoken: all hosts have to reach the store {self._store.uri}"
+        shared = f"all hosts have to reach the store {self._store.uri}"
+        reason = f"its job is over, and no supervisor has spoken: {shared}"
+        if job is not None:
+            # Slurm misses a batch script that a slurmd took with it after some two minutes, and starts it again.
+            reason = (
+                f"its job runs on {job.hosts}, and no supervisor has spoken yet: {shared}, "
+                "and where its slurmd died Slurm starts the job again in two minutes"
+            )
         if run.reason != reason:
             tip = "PUSHTRAIN_STORE=s3://…, or a folder that is mounted on all hosts under that path"
             runs.move(self._store, run.id, run.state, at_s=time.time(), reason=reason, tip=tip)
