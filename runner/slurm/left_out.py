@@ -46,7 +46,6 @@ def take_back(slurm: Slurm, job: Job) -> tuple[str, ...]:
 
 
 def others_do(job: Job, known: Sequence[Node], *, without: Collection[str]) -> bool:
-    """Whether enough hosts that take jobs, free or not, could be the job's but for those. Pure."""
-    return (
-        sum(fits(job, each) and each.takes_jobs and each.name not in without for each in known) >= job.nodes
-    )
+    """Whether enough hosts that take jobs, free or not, or off, could be the job's but for those. Pure."""
+    others = [each for each in known if each.name not in without and each.may_take_jobs]
+    return sum(fits(job, each) for each in others) >= job.nodes

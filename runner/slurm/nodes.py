@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 _FIELD = re.compile(r"(?:^|\s)([A-Za-z/]+)=")
 # States in which a host takes no job, whatever else is said of it.
-_AWAY = frozenset({"DOWN", "DRAIN", "FAIL", "FAILING", "NOT_RESPONDING", "MAINT", "FUTURE", "UNKNOWN", "INVAL",
-                   "POWERED_DOWN", "POWERING_DOWN", "POWERING_UP", "REBOOT_ISSUED"})  # fmt: skip
+_UNFIT = frozenset({"DOWN", "DRAIN", "FAIL", "FAILING", "MAINT", "FUTURE", "UNKNOWN", "INVAL"})
+_OFF = frozenset({"POWERED_DOWN", "POWERING_DOWN", "POWERING_UP", "REBOOT_ISSUED"})
+_AWAY = _UNFIT | _OFF | {"NOT_RESPONDING"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ class Node:
     def takes_jobs(self) -> bool:
         """Whether it would be given a job, now or when others have ended."""
         return not self.states & _AWAY
+
+    @property
+    def may_take_jobs(self) -> bool:
+        """As `takes_jobs`, or it is off and would be started for one."""
+        return self.takes_jobs or bool(self.states & _OFF) and not self.states & _UNFIT
 
     @property
     def gpu_count(self) -> int:
