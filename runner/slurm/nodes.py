@@ -48,7 +48,7 @@ class Node:
     @property
     def may_take_jobs(self) -> bool:
         """As `takes_jobs`, or it is off and would be started for one."""
-        return self.takes_jobs or bool(self.states & _OFF) and not self.states & _UNFIT
+        return self.takes_jobs or (bool(self.states & _OFF) and not self.states & _UNFIT)
 
     @property
     def gpu_count(self) -> int:

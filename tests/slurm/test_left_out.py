@@ -13,8 +13,9 @@ JOB = Job(
 
 
 def host(name: str, *, state: str = "IDLE", gpus: int = 2, pool: str = "lab") -> Node:
+    states = frozenset(state.split("+"))
     return Node(
-        name=name, address=name, states=frozenset(state.split("+")), reason="", cpus=8, memory_bytes=1, gpus={"v100": gpus},
+        name=name, address=name, states=states, reason="", cpus=8, memory_bytes=1, gpus={"v100": gpus},
         gpus_used=0, cpus_used=0, features=("pushtrain", f"pool_{pool}"), version="", comment="",
     )  # fmt: skip
 
