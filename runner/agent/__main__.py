@@ -74,14 +74,7 @@ def run(state: State) -> None:
             raise
         (folder / BEGUN).write_text(f"{os.getpid()}\n")
         _serve(about, state)
-        if about.works:
-            threading.Thread(target=_stay, args=(about, state, keeper, asked), daemon=True).start()
-        else:
-            _compare(about, state, "")
-        if about.works and about.store is not None:
-            threading.Thread(
-                target=_keep_caches, args=(about.store, state.load().cache_quota, asked), daemon=True
-            ).start()
+        _begin_looks(about, state, keeper, asked)
         if about.role == "head":
             threading.Thread(target=_queue, args=(about, asked), daemon=True).start()
             threading.Thread(target=_open, args=(head_began, asked), daemon=True).start()
@@ -92,6 +85,17 @@ def run(state: State) -> None:
             keeper.rotate()
             _take_logins(about, state)
         _end(about, keeper, leaves=asked.number == signal.SIGUSR1)
+
+
+def _begin_looks(about: About, state: State, keeper: Keeper, asked: _Asked) -> None:
+    """What is seen to on this machine again and again, each by a thread of its own."""
+    if about.works:
+        threading.Thread(target=_stay, args=(about, state, keeper, asked), daemon=True).start()
+    elif about.role == "client":
+        threading.Thread(target=_keep_comparing, args=(about, state, asked), daemon=True).start()
+    if about.works and about.store is not None:
+        quota = state.load().cache_quota
+        threading.Thread(target=_keep_caches, args=(about.store, quota, asked), daemon=True).start()
 
 
 class _Asked:
@@ -143,12 +147,24 @@ def _serve(about: About, state: State) -> None:
 
 def _compare(about: About, state: State, told: str) -> str:
     """Log, unless it was `told` before, and return in what the versions of this host and the head differ."""
-    said = skew.look(about, token=metrics_token(state.key.read_bytes()))
+    try:
+        said = skew.look(about, token=metrics_token(state.key.read_bytes()))
+    except (OSError, EngineError) as error:  # As while pip replaces what is installed.
+        logger.info("the versions of this host and the head are not compared: %s", error)
+        return told
     if said and said != told:
         logger.warning("this host has %s", said)
     elif told and not said:
         logger.info("this host has the versions of its head")
     return said
+
+
+def _keep_comparing(about: About, state: State, asked: _Asked) -> None:
+    """See that a machine that only submits has the versions of its head."""
+    told = ""
+    while not asked.number:
+        told = _compare(about, state, told)
+        time.sleep(LOOK_EVERY_S)
 
 
 def _stay(about: About, state: State, keeper: Keeper, asked: _Asked) -> None:
@@ -158,18 +174,18 @@ def _stay(about: About, state: State, keeper: Keeper, asked: _Asked) -> None:
         time.sleep(LOOK_EVERY_S if known else FIRST_LOOKS_EVERY_S)
         if asked.number:
             return
+        lost = False
         try:
             deadman.keep()
             found = membership.node(membership.cluster(), about.name)
+            lost = found is None or {"DOWN", "NOT_RESPONDING"} <= found.states
             skewed = _compare(about, state, skewed)
             if found is not None:
                 membership.tell(about, found)
-            lost = found is None or {"DOWN", "NOT_RESPONDING"} <= found.states
             known = not lost
         except EngineError as error:
-            logger.info("the head does not answer: %s", error)
+            logger.info("the head is not asked or told: %s", error)
             known = False
-            continue
         # slurmctld would ask one that was cut off again after minutes; a new slurmd says at once that it is there.
         if lost and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S:
             logger.warning("the head has lost this host: slurmd is started again")

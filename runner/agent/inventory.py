@@ -71,7 +71,10 @@ class Inventory:
 
 
 def look(home: Path | None = None) -> Inventory:
-    """Return what this machine has now; `home` is by default that of the agent. Never raises; takes about a second."""
+    """Return what this machine has now; `home` is by default that of the agent. Takes about a second.
+
+    Raises EngineError as `own_version` alone.
+    """
     place = home or default_home()
     found, gpu_trouble = _gpus()
     version, runtime, docker_trouble = _docker()
@@ -174,10 +177,19 @@ def _version(name: str) -> str:
 
 
 def own_version() -> str:
-    """Return Pushtrain's version as it is installed now, which may be newer than the code that runs."""
-    from importlib.metadata import version
+    """Return Pushtrain's version as it is installed now, which may be newer than the code that runs.
 
-    return version("pushtrain")
+    Raises EngineError where none is, as for moments while pip replaces it.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found: str | None = version("pushtrain")  # None of one that is half written.
+    except PackageNotFoundError:
+        found = None
+    if not found:
+        raise EngineError("no Pushtrain is installed at this moment", tip="pip install pushtrain")
+    return found
 
 
 def _there(place: Path) -> Path:
