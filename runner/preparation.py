@@ -93,12 +93,14 @@ def patiently(
     log: Callable[[str], None],
     within_s: float = TRIED_FOR_S,
     docker_within_s: float = DOCKER_WITHIN_S,
+    pause_s: float = 1.0,
 ) -> Image:
     """What `make` makes, tried again while a registry or this host's Docker does not answer. Blocks meanwhile.
 
+    `pause_s` is the first pause; each is twice as long as the one before, up to a limit.
     Raises what `make` raises, with this host's name where it was tried in vain.
     """
-    since_s, pause_s = None, 1.0
+    since_s = None
     while True:
         try:
             made = make()

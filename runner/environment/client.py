@@ -17,10 +17,12 @@ _AWAY = (
     "docker.sock: connect: connection refused",
     "transport is closing",
 )
-# A registry that is started again, or a line to it that is cut. All else it says for good.
+# A registry that is started again, or a line to it that is cut. All else it says for good: also "no such host", since
+# a name that cannot be looked up at this moment is told in other words.
 _PASSING = re.compile(
     r"connection (?:refused|reset)|time(?:d )?-?out|deadline exceeded|\beof\b|no route to host|network is unreachable"
-    r"|no such host|server misbehaving|name resolution|bad gateway|service unavailable|\b50[0234]\b|broken pipe"
+    r"|server misbehaving|name resolution|internal server error|bad gateway|service unavailable|broken pipe"
+    r"|(?:status(?: code)?:?|http) 50[0234]\b"
 )
 _INSTALL = "sudo apt-get install docker.io, or see https://docs.docker.com/engine/install/"
 

@@ -31,11 +31,27 @@ class Maker:
 
 
 def patient(make: Maker, told: list[str], *, within_s: float = 60.0) -> Image:
-    return patiently(make, tell=told.append, log=lambda _: None, within_s=within_s, docker_within_s=within_s)
+    return patiently(
+        make,
+        tell=told.append,
+        log=lambda _: None,
+        within_s=within_s,
+        docker_within_s=within_s,
+        pause_s=0.0,
+    )
 
 
 @pytest.mark.parametrize(
-    "said", [DOWN, GONE, "unexpected EOF", "received unexpected HTTP status: 503 Service Unavailable"]
+    "said",
+    [
+        DOWN,
+        GONE,
+        "unexpected EOF",
+        "received unexpected HTTP status: 503 Service Unavailable",
+        "unexpected status code 502",
+        "dial tcp: lookup registry on 10.0.0.1:53: server misbehaving",
+        "dial tcp: lookup registry: Temporary failure in name resolution",
+    ],
 )
 def test_what_passes_is_tried_again_and_told_meanwhile(said: str) -> None:
     told: list[str] = []
@@ -48,7 +64,14 @@ def test_what_passes_is_tried_again_and_told_meanwhile(said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["manifest unknown", "unauthorized: authentication required", "no space left on device"]
+    "said",
+    [
+        "manifest unknown",
+        "unauthorized: authentication required",
+        "no space left on device",
+        "toomanyrequests: you may pull 500 images per hour",
+        "dial tcp: lookup regisry.example.com: no such host",
+    ],
 )
 def test_what_a_registry_says_for_good_is_raised_at_once(said: str) -> None:
     make = Maker(refusal("pull registry/x", said))
