@@ -94,7 +94,10 @@ def read_ended_on(text: str) -> tuple[str, int] | None:
     words = text.split()[:2]
     if len(words) < 2 or not words[1].isdigit():
         return None
-    return words[0], os.waitstatus_to_exitcode(int(words[1]))
+    try:
+        return words[0], os.waitstatus_to_exitcode(int(words[1]))
+    except (OverflowError, ValueError):
+        return None  # NO_VAL, or the status of a process that has only stopped.
 
 
 def read_marked(text: str, word: str) -> tuple[str, ...]:

@@ -130,6 +130,8 @@ def job(restarts: int) -> Job:
         ("h1              9               \n", ("h1", -9)),
         ("", None),
         ("n/a             \n", None),
+        ("h1              4294967294      \n", None),
+        ("h1              127             \n", None),
     ],
 )
 def test_where_and_how_a_batch_script_ended(printed: str, found: tuple[str, int] | None) -> None:
