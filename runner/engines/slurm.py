@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
 import time
 from dataclasses import replace
@@ -25,7 +24,7 @@ from runner.store import open_store
 
 if TYPE_CHECKING:
     import queue
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from runner.host.channel import Channel, Event
     from runner.place import Gang, Reservation
@@ -211,12 +210,7 @@ class Cluster:
         job, left_out = self._own(), tuple[str, ...]()
         failed = dict(why.hosts) if isinstance(why, allocation.Unanswered) else {}
         with contextlib.suppress(EngineError):  # A head that was killed may have forgotten the job.
-            spared = slurm.sparable(self._slurm, job.name, failed)
-            with _deaf():
-                job.requeue()
-                if spared:
-                    slurm.leave_out(self._slurm, job.job, spared)
-                    left_out = spared
+            left_out = slurm.put_back(self._slurm, job.job, job.name, failed)
         for host in why.stuck if isinstance(why, allocation.Unanswered) else ():
             with contextlib.suppress(EngineError):  # Only an operator may, and root.
                 reason = f"Reason=pushtrain: {failed[host]}"
@@ -281,16 +275,6 @@ class Cluster:
 
     def release(self) -> None:
         """The hosts are given back when the batch script ends."""
-
-
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """What Slurm ends the job with must not end the commands by which it is told how to start it again."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _no_such_labels(gang: Gang, known: Sequence[Node]) -> NoCapacity:

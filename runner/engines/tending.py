@@ -18,6 +18,8 @@ from runner.runs import State
 from runner.slurm.waiting import Moment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runner.runs import Run
     from runner.slurm import Job, Slurm
     from runner.store import Store
@@ -30,9 +32,12 @@ SPOKEN_WITHIN_S = 15.0
 NAMED = 3
 # A job that Slurm put back so often before it trained has a fault that does not pass.
 MOST_RESTARTS = 20
-# So long Slurm knows of a job that has ended: MinJobAge, which it sets to no less by itself.
+# So long Slurm knows of a job that has ended, unless a cluster has another MinJobAge.
 REMEMBERED_S = 300.0
-FORGOTTEN = "Slurm knows nothing of its job: slurmctld ended before it had written the job down"
+FORGOTTEN = (
+    "Slurm knows nothing of its job: perhaps slurmctld ended before it had written the job down, "
+    "or the job is over and this cluster forgets jobs early (MinJobAge)"
+)
 # Slurm's reason to drain such a host.
 TWICE = "Duplicate jobid"
 
@@ -46,6 +51,7 @@ class Tender:
         self._alive: dict[str, bool] = {}
         self._moment: Moment | None = None
         self._moment_at_s = 0.0
+        self._left_out: Mapping[str, tuple[str, ...]] | None = None
 
     def look(self, run: Run) -> bool:
         """Look after the run's job; whether there is one, or a moment ago was."""
@@ -122,6 +128,7 @@ class Tender:
         if self._moment is None or time.monotonic() >= self._moment_at_s + LOOK_EVERY_S:
             self._moment = Moment(slurm.jobs(self._slurm), slurm.nodes(self._slurm))
             self._moment_at_s = time.monotonic()
+            self._left_out = None
         return self._moment
 
     def _tend_waiting(self, run: Run, job: Job) -> None:
@@ -141,10 +148,18 @@ class Tender:
         elif job.reason == "BeginTime" and job.restarts:
             # Slurm lets a job that it put back wait for two minutes; its hosts are free before.
             self._slurm.run("scontrol", "update", f"JobId={job.id}", "StartTime=now")
-        elif job.restarts and (back := slurm.take_back(self._slurm, job)):
+        elif job.restarts and (back := self._taken_back(job)):
             logger.warning("%s: too few others are left: it may have %s again", run.id, ", ".join(back))
         else:
             self._tell(run, self._reason(job))
+
+    def _taken_back(self, job: Job) -> tuple[str, ...]:
+        """The hosts that it had to do without and now may have again."""
+        now = self._now()
+        if self._left_out is None:
+            self._left_out = slurm.left_out(self._slurm)
+        hosts = self._left_out.get(job.id, ())
+        return hosts if slurm.take_back(self._slurm, job, hosts, now.nodes) else ()
 
     def _late(self, run: Run, job: Job) -> str:
         if run.attempts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.slurm.client import Slurm, find
-from runner.slurm.left_out import leave_out, sparable, take_back
+from runner.slurm.left_out import left_out, put_back, take_back
 from runner.slurm.nodes import Node, node, nodes
 from runner.slurm.queue import Job, ended_on, jobs, marked
 
@@ -14,10 +14,10 @@ __all__ = [
     "ended_on",
     "find",
     "jobs",
-    "leave_out",
+    "left_out",
     "marked",
     "node",
     "nodes",
-    "sparable",
+    "put_back",
     "take_back",
 ]

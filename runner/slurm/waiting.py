@@ -60,7 +60,7 @@ class Moment:
     def __init__(self, jobs: Sequence[Job], nodes: Sequence[Node]) -> None:
         self.jobs = tuple(jobs)
         self.waiting = {job.name: job for job in jobs if job.waits}
-        self._nodes = nodes
+        self.nodes = tuple(nodes)
         self._order = in_order(jobs)
         self._ranks = [_rank(job) for job in self._order]
         self._hosts = {job.id: frozenset(expand(job.hosts)) for job in jobs if not job.waits}
@@ -95,7 +95,7 @@ class Moment:
     def _fit(self, job: Job) -> tuple[Node, ...]:
         demand = _demand(job)
         if demand not in self._fitting:
-            self._fitting[demand] = tuple(node for node in self._nodes if fits(job, node))
+            self._fitting[demand] = tuple(node for node in self.nodes if fits(job, node))
         return self._fitting[demand]
 
     def _competes(self, other: Job, job: Job) -> bool:

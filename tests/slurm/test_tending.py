@@ -1,0 +1,103 @@
+"""Runs whose jobs wait, or are gone before anybody spoke: what is said of them, and how often Slurm is asked."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from runner import runs
+from runner.engines.tending import Tender
+from runner.runs import Run, State
+from runner.store import Store, open_store
+from tests.fakes.slurm import Said, host
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(f"file://{tmp_path}")
+
+
+def made(store: Store, *, number: int = 0, ago_s: float = 0.0) -> Run:
+    run = Run(
+        id=f"20260101-000000-{number:06x}",
+        name="digits",
+        engine="slurm",
+        plan_hash="",
+        state=State.QUEUED,
+        created_at_s=time.time() - ago_s,
+    )
+    return runs.create(store, run)
+
+
+def ended(run: Run, status: int) -> dict[str, str]:
+    return {"Name": run.id, "BatchHost": "h1", "exit_code": str(status)}
+
+
+def running(run: Run, *, ago_s: float) -> dict[str, str]:
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - ago_s))
+    return {"JobID": "7", "Name": run.id, "StateCompact": "R", "NodeList": "h1", "StartTime": at}
+
+
+def looked(store: Store, run: Run, slurm: Said) -> Run:
+    Tender(slurm, store).look(run)
+    return runs.load(store, run.id)
+
+
+def test_a_young_run_whose_job_slurm_does_not_know_may_have_been_forgotten(store: Store) -> None:
+    run = made(store)
+    seen = looked(store, run, Said())
+    assert seen.reason.startswith("Slurm knows nothing of its job: perhaps slurmctld ended before")
+    assert "MinJobAge" in seen.reason
+    assert (seen.state, seen.tip) == (State.QUEUED, f"pushtrain resume {run.id}")
+
+
+def test_an_old_run_whose_job_is_gone_may_have_another_store(store: Store) -> None:
+    seen = looked(store, made(store, ago_s=HOUR_S), Said())
+    assert seen.reason.startswith("its job is over, and no supervisor has spoken: all hosts have to reach")
+
+
+def test_a_job_that_saw_another_store_fails_its_run(store: Store) -> None:
+    run = made(store)
+    seen = looked(store, run, Said(ended=[ended(run, 66 << 8)]))
+    assert (seen.state, seen.exit_code) == (State.FAILED, 74)
+    assert "h1" in seen.reason
+
+
+@pytest.mark.parametrize("status", [4294967294, 127])
+def test_a_job_of_which_slurm_has_no_exit_code_fails_nothing(store: Store, status: int) -> None:
+    run = made(store, ago_s=HOUR_S)
+    assert looked(store, run, Said(ended=[ended(run, status)])).state is State.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "said"), [(HOUR_S, "its job runs on h1, and no supervisor has spoken"), (0, "")]
+)
+def test_a_job_that_runs_for_a_while_without_a_word_is_told(store: Store, ago_s: float, said: str) -> None:
+    run = made(store)
+    seen = looked(store, run, Said(queue=[running(run, ago_s=ago_s)]))
+    assert seen.reason.startswith(said)
+    assert bool(seen.reason) is bool(said)
+
+
+def test_slurm_is_asked_once_for_all_jobs_that_were_put_back(store: Store) -> None:
+    waiting = [made(store, number=number) for number in range(40)]
+    queue = [
+        {"JobID": str(at), "Name": run.id, "StateCompact": "PD", "RestartCnt": "1", "PriorityLong": "1"}
+        for at, run in enumerate(waiting)
+    ]
+    answers = {
+        "scontrol show node": host("h0") + host("h1", state="DOWN"),
+        "squeue --noheader --all --format=%A %x": "3 h0\n4 \n5 h1\n",
+        "scontrol update": "",
+    }
+    slurm = Said(queue=queue, answers=answers)
+    tender = Tender(slurm, store)
+    for run in waiting:
+        assert tender.look(run)
+    # A slow computer asks again after seconds.
+    assert len(slurm.asked) < len(waiting)
+    assert [each for each in slurm.asked if "update" in each] == ["scontrol update JobId=3 ExcNodeList="]
