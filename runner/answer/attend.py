@@ -12,7 +12,7 @@ from runner import follow, metrics, pipeline, runs
 from runner.answer import knowledge
 from runner.answer.accept import of_pull
 from runner.answer.voice import Voice
-from runner.errors import EngineError
+from runner.errors import EngineError, StoreError
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
@@ -159,11 +159,15 @@ class Attendance:
     def _keep_up(self) -> None:
         if self._run is None or self._run.state.ended:
             return  # The end is told once the release is there.
-        self.voice.stay()
         since_s = time.monotonic() - self._told_at_s
         pause = NEWS_PAUSE_S if self._is_news else pause_s(time.monotonic() - self._began_s)
-        if not self._told_at_s or since_s > pause:
-            self.tell()
+        try:
+            self.voice.stay()
+            if not self._told_at_s or since_s > pause:
+                self.tell()
+        except StoreError as error:
+            logger.warning("%s: how it stands is told later: %s", self.run_id, error)
+            self._is_news = True
 
     def _is_newest(self) -> bool:
         """Whether the comment is still about this run: a newer one of the same pull request and model takes it over."""

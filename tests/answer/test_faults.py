@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
+from runner import runs
 from tests.answer.scene import TRAINS, Scene
 from tests.answer.test_jobs import SLOW
 from tests.engines.project import wait_for
@@ -53,6 +55,23 @@ def test_an_outage_while_a_run_goes_on_loses_nothing(scene: Scene) -> None:
     assert next_job.code == 0, next_job.output
     assert scene.repository.checks()[0].conclusion == "success"
     assert not scene.repository.release("digits@v1.0.0").draft
+
+
+def test_a_store_that_cannot_be_asked_for_a_moment_costs_the_job_nothing(scene: Scene) -> None:
+    job = scene.start(scene.push(SLOW))
+    scene.project.until_prints("begun")
+    scene.until_check(status="in_progress")
+    (turn,) = (scene.project.home / "store" / "github").glob("**/voices/*.json")
+    turn.rename(turn.with_suffix(".away"))
+    turn.symlink_to(turn)
+    runs.update(scene.project.store, scene.run.id, lambda run: replace(run, reason="something new"))
+    wait_for(lambda: "how it stands is told later" in job.output, what="a warning", told=scene.project.told)
+    turn.unlink()
+    turn.with_suffix(".away").rename(turn)
+    scene.project.let_go()
+    done = job.finish()
+    assert done.code == 0, done.output
+    assert scene.check.conclusion == "success"
 
 
 def test_a_token_that_ends_in_the_middle_costs_the_run_nothing(scene: Scene) -> None:
