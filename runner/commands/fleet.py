@@ -78,13 +78,13 @@ def top(asked: argparse.Namespace) -> int:
     with (
         contextlib.suppress(KeyboardInterrupt),
         Live(console=screen, screen=True, auto_refresh=False) as live,
+        looks.Looks(look, every_s=every_s) as seen,
     ):
-        seen, goes_on = looks.Looks(look, every_s=every_s), True
-        while goes_on:
+        while True:
             size = screen.size
             drawn = _drawn(seen.latest, every_s=every_s, width=size.width, height=size.height)
             live.update(drawn, refresh=True)
-            goes_on = seen.wait(DRAWN_EVERY_S)
+            seen.wait(DRAWN_EVERY_S)
     return 0
 
 

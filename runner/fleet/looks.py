@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from runner.errors import EngineError
 
@@ -40,30 +40,44 @@ class Look:
 
 
 class Looks:
-    """Calls `look` every `every_s` seconds from a thread that ends with the process; `latest` is None until it answers.
+    """Within a block, calls `look` every `every_s` seconds from a thread; `latest` is None until it answers.
 
     `look` returns places and a note, and may raise EngineError: what was seen before is kept then.
     """
 
     def __init__(self, look: Callable[[], tuple[tuple[Place, ...], str]], *, every_s: float) -> None:
         self._look, self._every_s = look, every_s
-        self._new = threading.Event()
+        self._new, self._ended = threading.Event(), threading.Event()
+        self._fault: Exception | None = None
         self.latest: Look | None = None
-        self._thread = threading.Thread(target=self._look_on, daemon=True)
-        self._thread.start()
 
-    def wait(self, within_s: float) -> bool:
-        """Wait for a new look, no longer than that; False where none will come any more."""
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._look_on, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A look that goes on is not waited for; it is the last."""
+        self._ended.set()
+
+    def wait(self, within_s: float) -> None:
+        """Wait for a new look, no longer than that. Raises what a look ended with that is no EngineError."""
         self._new.wait(within_s)
         self._new.clear()
-        return self._thread.is_alive()
+        if self._fault is not None:
+            raise self._fault
 
     def _look_on(self) -> None:
-        while True:
+        pause_s = 0.0
+        while not self._ended.wait(pause_s):
             began_s = time.monotonic()
-            self.latest = once(self._look, before=self.latest)
-            self._new.set()
-            time.sleep(max(0.0, began_s + self._every_s - time.monotonic()))
+            try:
+                self.latest = once(self._look, before=self.latest)
+            except Exception as error:  # noqa: BLE001  # a thread's outermost: raised again by whoever waits
+                self._fault = error
+                return
+            finally:
+                self._new.set()
+            pause_s = max(0.0, began_s + self._every_s - time.monotonic())
 
 
 def once(look: Callable[[], tuple[tuple[Place, ...], str]], *, before: Look | None = None) -> Look:

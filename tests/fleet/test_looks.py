@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from runner.errors import EngineError
 from runner.fleet.looks import Look, Looks, once
 from runner.fleet.rows import Place
@@ -37,10 +39,32 @@ def test_whoever_draws_does_not_wait_for_an_answer() -> None:
         answers.wait(60)
         return PLACES, ""
 
-    looks = Looks(look, every_s=0.01)
-    assert looks.wait(0.0)
-    assert looks.latest is None
-    answers.set()
-    assert looks.wait(60)
-    assert looks.latest is not None
-    assert looks.latest.places == PLACES
+    with Looks(look, every_s=0.01) as looks:
+        looks.wait(0.0)
+        assert looks.latest is None
+        answers.set()
+        looks.wait(60)
+        assert looks.latest is not None
+        assert looks.latest.places == PLACES
+
+
+def test_a_fault_of_a_look_is_raised_by_whoever_waits() -> None:
+    def look() -> tuple[tuple[Place, ...], str]:
+        raise ZeroDivisionError
+
+    with Looks(look, every_s=0.01) as looks, pytest.raises(ZeroDivisionError):
+        looks.wait(60)
+
+
+def test_after_the_block_nobody_looks() -> None:
+    lookers: set[threading.Thread] = set()
+
+    def look() -> tuple[tuple[Place, ...], str]:
+        lookers.add(threading.current_thread())
+        return PLACES, ""
+
+    with Looks(look, every_s=3600.0) as looks:
+        looks.wait(60)
+    (looker,) = lookers
+    looker.join(60)
+    assert not looker.is_alive()
