@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner import causes, metrics, runs
-from runner.errors import Displaced, NotFound, StoreError
+from runner.errors import Displaced, EngineError, NotFound, StoreError
 from runner.gang import Outcome
 from runner.place import Reservation
 from runner.runs import State
@@ -120,6 +120,22 @@ class Record:
             return msgspec.structs.replace(run, attempts=(*run.attempts[:-1], last))
 
         self._update(ended)
+
+    def note_lost(self, *, why: str) -> None:
+        """Write down that the last attempt was lost, unless its end is known; `why` as in `note_end`."""
+        last = self.load().attempts[-1]
+        if not last.outcome:
+            self.say(f"attempt {last.number} was lost with its supervisor")
+            lost = Outcome(kind="lost", code=EngineError.exit_code, cause="its supervisor died")
+            self.note_end(lost, why=why)
+
+    def outcome(self) -> Outcome | None:
+        """How the last attempt ended, perhaps under an earlier supervisor; None where it did not, or was lost."""
+        attempts = self.load().attempts
+        if not attempts or attempts[-1].outcome in ("", "lost"):
+            return None
+        last = attempts[-1]
+        return Outcome(kind=last.outcome, code=last.exit_code or 0, cause=last.cause)
 
     def note_ranks(self, world_size: int) -> None:
         """Write down with how many ranks the last attempt ended."""

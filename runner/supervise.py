@@ -22,7 +22,6 @@ from runner.errors import (
     Cancelled,
     Displaced,
     DockerAway,
-    EngineError,
     HostLost,
     NotFound,
     PushtrainError,
@@ -151,20 +150,12 @@ class Supervision:
 
     def _train(self) -> None:
         """Attempt after attempt, until one ends for good; how it ended is in run.json then."""
-        outcome = self._recorded() or self._follow_adopted()
+        outcome = self._record.outcome() or self._follow_adopted()
         while outcome is None or self._again(outcome):
             outcome = self._attempt_on_hosts()
             self._check_place(doubted=outcome.kind == "lost" or outcome.code in _ENDED_FROM_OUTSIDE)
             self._record.note_end(outcome, why=self._watch.why)
             self._record.note_steps_lost()
-
-    def _recorded(self) -> Outcome | None:
-        """How the last attempt ended, where an earlier supervisor wrote that down and then died."""
-        attempts = self._record.load().attempts
-        if not attempts or attempts[-1].outcome in ("", "lost"):
-            return None
-        last = attempts[-1]
-        return Outcome(kind=last.outcome, code=last.exit_code or 0, cause=last.cause)
 
     def _follow_adopted(self) -> Outcome | None:
         """Follow the gang that an earlier supervisor started, where all of it still lives."""
@@ -246,13 +237,9 @@ class Supervision:
 
     def _sweep(self) -> None:
         """End what a lost attempt left: its ranks would write to the same folders. Note that it was lost."""
-        attempts = self._record.load().attempts
-        if attempts and attempts[-1].outcome in ("", "lost"):
+        if self._record.load().attempts and self._record.outcome() is None:
             self._engine.sweep(self._id)
-        if attempts and not attempts[-1].outcome:
-            self._record.say(f"attempt {attempts[-1].number} was lost with its supervisor")
-            lost = Outcome(kind="lost", code=EngineError.exit_code, cause="its supervisor died")
-            self._record.note_end(lost, why=self._watch.why)
+            self._record.note_lost(why=self._watch.why)
 
     def _prepare(self) -> Prepared:
         self._record.move(State.PREPARING, reason="", tip="")

@@ -158,6 +158,12 @@ def test_a_module_imports_only_what_comes_before_it() -> None:
     assert upward == []
 
 
+def test_the_flow_of_the_design_has_every_module() -> None:
+    flow = (ROOT.parent / "docs" / "design.md").read_text().split("```")[1]
+    told = {word.rstrip("/").removesuffix(".py") for word in flow.split() if word.endswith(("/", ".py"))}
+    assert set(ORDER) <= told
+
+
 def test_no_module_imports_one_that_imports_it() -> None:
     """Also within a package, and also where an import stands in a function. Raises CycleError with the cycle."""
     graph: dict[str, set[str]] = {}
