@@ -70,10 +70,10 @@ class Node:
         self._ranks: Ranks | None = None
         self._stopping = threading.Event()
         self._turn = threading.Lock()
-        self._metrics_offset, self._unsent = 0, b""
         self._mirror: Any = None
-        # What an earlier attempt measured is not measured again.
+        # What an earlier attempt measured is not measured again; what of it the store did not take is sent by this one.
         self._reader: Any = before._reader if before is not None else None
+        self._metrics_offset, self._unsent = 0, before._unsent if before is not None else b""
         self._keeper: threading.Thread | None = None
         self._gpus = GpuStream(job, store=self._store, use=gpu_use) if gpu_use and job.gpus else None
         self.reports = Reports(job)
@@ -228,7 +228,7 @@ class Node:
         with self._turn:
             try:
                 self._mirror.sync()
-                self._send_metrics()
+                self._send_metrics(check=self._ownership.check)
                 self._send_gpus()
             except StoreError as error:
                 logger.warning("outputs not stored yet: %s", error)
@@ -246,6 +246,8 @@ class Node:
         self._stop_keeping()
         with self._turn:
             self._open_mirror()
+            # Whoever asks is the run's supervisor; what the store did not take before is judged by now.
+            self._send_metrics(check=lambda: None)
             manifest = self._mirror.seal()
             skipped = self._mirror.skipped
             self._send_gpus(last=True)
@@ -331,7 +333,7 @@ class Node:
         if self._gpus is not None:
             self._gpus.send(last=last)
 
-    def _send_metrics(self) -> None:
+    def _send_metrics(self, *, check: Callable[[], None]) -> None:
         if self._reader is None or self.job.metrics_key is None:
             return
         from runner.metrics import encode
@@ -341,7 +343,7 @@ class Node:
         points = self._reader.poll()
         self._unsent += encode(points) if points else b""  # Kept where the store does not answer.
         if self._unsent:
-            self._ownership.check()
+            check()
             self._store.append(self.job.metrics_key, self._unsent, offset=self._metrics_offset)
             self._metrics_offset, self._unsent = self._metrics_offset + len(self._unsent), b""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from pathlib import Path
 
 import pytest
 
-from runner import manifest, runs
+from runner import manifest, metrics, runs
 from runner.errors import Displaced, NotFound
 from runner.host.node import Node
 from runner.host.ownership import Ownership
@@ -142,3 +143,49 @@ def test_on_one_machine_nobody_asks(tmp_path: Path) -> None:
     owned = Ownership(job(tmp_path), open_store(f"file://{tmp_path}/store"))
     owned.check_store()
     owned.check()
+
+
+def sent(place: Path) -> list[tuple[float, float]]:
+    """Steps and values of what the store has of the metrics."""
+    points = metrics.decode(open_store(f"file://{place}/store").tail(f"runs/{RUN}/metrics.jsonl", offset=0))
+    return [(point.step, point.value) for point in points]
+
+
+def measures(host: Path, *, step: int, loss: float) -> None:
+    with (host / "scratch" / "work" / "logs" / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"step": step, "loss": loss}) + "\n")
+
+
+def test_what_was_measured_last_is_sealed_though_the_store_was_away_until_then(tmp_path: Path) -> None:
+    """The gate judges by it; from COLLECTING on the keeper itself sends nothing any more."""
+    note_run(tmp_path, attempts=1)
+    node = begun(tmp_path, attempt=1, text="x")
+    node.mirror_now()
+    measures(tmp_path / "host-1", step=2, loss=9.0)
+    note_run(tmp_path, attempts=1, state=State.COLLECTING)
+    node._ownership._asked_at_s = None  # As a second later.
+    node.mirror_now()
+    assert sent(tmp_path) == [(1, 1.0)]
+
+    node.seal()
+    node.seal()
+
+    assert sent(tmp_path) == [(1, 1.0), (2, 9.0)]
+
+
+def test_what_the_store_did_not_take_of_one_attempt_is_sent_by_the_next_on_that_host(tmp_path: Path) -> None:
+    note_run(tmp_path, attempts=1)
+    node = begun(tmp_path, attempt=1, text="x")
+    key = tmp_path / "store" / f"runs/{RUN}/metrics.jsonl"
+    key.mkdir(parents=True)  # A store that takes anything but metrics.
+    node.mirror_now()
+    node.close()
+    key.rmdir()
+    note_run(tmp_path, attempts=2)
+
+    later = Node(dataclasses.replace(node.job, attempt=2), before=node)
+    later._open_mirror()
+    measures(tmp_path / "host-1", step=2, loss=9.0)
+    later.mirror_now()
+
+    assert sent(tmp_path) == [(1, 1.0), (2, 9.0)]
