@@ -60,7 +60,10 @@ def disk_filled(last_lines: Iterable[str], folder: Path) -> str:
     """
     if not any("No space left on device" in line for line in last_lines):
         return ""
-    left = shutil.disk_usage(folder).free
+    try:
+        left = shutil.disk_usage(folder).free
+    except OSError:  # The training removed it, or what it lies on is away.
+        return ""
     return f"the disk of {socket.gethostname()} is full" if left < FULL_BYTES else ""
 
 

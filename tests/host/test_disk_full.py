@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import DatasetError, EngineError, StoreError
-from runner.host.faults import disk_full
+from runner.host.faults import disk_filled, disk_full
 from runner.host.node import Node
 
 from .hosting import job, under_launcher
@@ -54,3 +54,7 @@ def test_what_the_code_that_wrote_said_in_words_of_its_own_is_seen_through(tmp_p
 def test_other_faults_stay_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(DatasetError), disk_full(tmp_path):
         raise DatasetError("it is not what was pinned")
+
+
+def test_a_working_folder_that_its_training_removed_tells_nothing_of_the_disk(tmp_path: Path) -> None:
+    assert disk_filled(["OSError: [Errno 28] No space left on device"], tmp_path / "gone") == ""
