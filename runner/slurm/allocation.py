@@ -87,7 +87,7 @@ class Allocation:
             printed, said = done.stdout, "; ".join(done.stderr.strip().splitlines()[-3:])
         except subprocess.TimeoutExpired as error:
             printed, said = _text(error.stdout), f"nothing within {COMMAND_WITHIN_S:g} s"
-        told = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        told = said_by_hosts(printed)
         if len(told) < self.hosts or any("fault" in each for each in told):
             raise self._unanswered(told, said)
         found = [decoding.from_objects(each, Here) for each in told]
@@ -162,6 +162,16 @@ class Allocation:
         names = self._names()
         known = {node.name: node.address for node in nodes(self.slurm)}
         return [word for name in names for word in ("--peer", f"{name}={known.get(name, name)}")]
+
+
+def said_by_hosts(printed: str) -> list[dict[str, Any]]:
+    """What each host said in a line of its own; others are left out, as that in which a host was cut off."""
+    told = []
+    for line in printed.splitlines():
+        if line.startswith("{"):
+            with contextlib.suppress(json.JSONDecodeError):
+                told.append(json.loads(line))
+    return told
 
 
 def _text(printed: bytes | str | None) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import json
 import os
@@ -72,7 +73,14 @@ def end(run_id: str) -> None:
     from runner.host import leash
     from runner.host.containers import end_run
 
-    leash.end_processes(f"{run_id}:", grace_s=0)
+    try:
+        leash.end_processes(f"{run_id}:", grace_s=0)
+    except Unkillable:
+        with contextlib.suppress(
+            EngineError
+        ):  # Docker cannot end it either, and may say so in words of its own.
+            end_run(run_id)
+        raise
     end_run(run_id)
 
 
