@@ -73,7 +73,8 @@ class Node:
         self._mirror: Any = None
         # What an earlier attempt measured is not measured again; what of it the store did not take is sent by this one.
         self._reader: Any = before._reader if before is not None else None
-        self._metrics_offset, self._unsent = 0, before._unsent if before is not None else b""
+        self._unsent: bytes = before._unsent if before is not None else b""
+        self._metrics_offset = 0
         self._keeper: threading.Thread | None = None
         self._gpus = GpuStream(job, store=self._store, use=gpu_use) if gpu_use and job.gpus else None
         self.reports = Reports(job)
