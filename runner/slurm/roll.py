@@ -76,9 +76,8 @@ def end(run_id: str) -> None:
     try:
         leash.end_processes(f"{run_id}:", grace_s=0)
     except Unkillable:
-        with contextlib.suppress(
-            EngineError
-        ):  # Docker cannot end it either, and may say so in words of its own.
+        # Docker cannot end it either, and may say so in words of its own.
+        with contextlib.suppress(EngineError):
             end_run(run_id)
         raise
     end_run(run_id)
