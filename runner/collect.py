@@ -122,10 +122,24 @@ def series(store: Store, run_id: str) -> Mapping[str, Series]:
     return metrics.series(metrics.decode(store.tail(runs.metrics_key(run_id), offset=0)))
 
 
+class GpusSoFar:
+    """What a run's GPUs did so far, for whoever asks again and again."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store, self._prefix = store, runs.key(run_id, "system/")
+        self._read: dict[str, bytes] = {}
+
+    def read(self) -> tuple[GpuSeries, ...]:
+        """What `gpus` returns; of the store only what is new is read."""
+        for key in set(self._store.keys(self._prefix)):
+            known = self._read.get(key, b"")
+            self._read[key] = known + self._store.tail(key, offset=len(known))
+        return system.by_gpu(metrics.decode(self._read[key]) for key in sorted(self._read))
+
+
 def gpus(store: Store, run_id: str) -> tuple[GpuSeries, ...]:
     """What the run's GPUs did so far, by node and number; () where it had none, or was too short to be looked at."""
-    keys = store.keys(runs.key(run_id, "system/"))
-    return system.by_gpu(point for key in keys for point in metrics.decode(store.tail(key, offset=0)))
+    return GpusSoFar(store, run_id).read()
 
 
 def add_remote_metrics(store: Store, run_id: str, environ: Mapping[str, str]) -> None:

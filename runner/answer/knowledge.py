@@ -28,16 +28,18 @@ LOG_LINES = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
-    """What does not change while a run goes on: its plan, and the run to compare with."""
+    """What does not change while a run goes on: its plan, and the run to compare with; and what was read of it."""
 
     plan: Plan
     base: Base | None
+    gpus: collect.GpusSoFar
 
 
 def background(store: Store, run_id: str) -> Background:
     """Read once for each run."""
     plan = pipeline.plan_of(store, run_id)
-    return Background(plan=plan, base=_base(store, plan, run_id))
+    gpus = collect.GpusSoFar(store, run_id)
+    return Background(plan=plan, base=_base(store, plan, run_id), gpus=gpus)
 
 
 def _base(store: Store, plan: Plan, run_id: str) -> Base | None:
@@ -83,7 +85,7 @@ def facts(
         folder=str(PurePosixPath(said.train_file).parent),
         train_file=PurePosixPath(said.train_file).name,
         command=said.word,
-        gpus=collect.gpus(store, run.id) if known.plan.gang.gpus_per_node else (),
+        gpus=known.gpus.read() if known.plan.gang.gpus_per_node else (),
         check_url=f"{place.url}/runs/{said.check}" if said.check is not None else "",
     )
 

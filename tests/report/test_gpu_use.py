@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from runner.metrics import Series
 from runner.metrics.system import GpuSeries
 from runner.report import comment, gpu_use
@@ -42,3 +44,22 @@ def test_the_comment_tells_how_busy_they_were_and_draws_it() -> None:
     said = comment.body(samples.facts(run, gpus=(gpu(0, 80.0, 90.0), gpu(1, 10.0, 20.0))))
     assert "GPUs 50% busy, the least 15%" in said
     assert 'title "GPUs busy in percent, by seconds"' in said
+
+
+def test_nodes_that_are_looked_at_in_turns_have_one_curve() -> None:
+    number = 12
+
+    def seen(node: int, value: float) -> GpuSeries:
+        steps = tuple(10 * each + 4 * node for each in range(number))
+        return GpuSeries(node=node, gpu=0, busy=Series(name="busy", steps=steps, values=(value,) * number))
+
+    curve = gpu_use.curve([seen(0, 100.0), seen(1, 0.0)])
+    assert curve is not None
+    assert curve.values == pytest.approx((50.0,) * number)
+    assert (curve.steps[0], curve.steps[-1]) == (0, 114)
+
+
+def test_a_line_is_blank_while_a_run_waits_for_its_next_attempt() -> None:
+    busy = Series(name="busy", steps=(0, 10, 90, 100), values=(100.0, 100.0, 0.0, 100.0))
+    (line,) = gpu_use.lines([GpuSeries(node=0, gpu=0, busy=busy, begins=frozenset({0, 90}))])
+    assert line == "GPU 0   75% busy  ██ ▅"
