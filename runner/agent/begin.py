@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -58,8 +59,10 @@ class Started:
 def head(wish: HeadWish, state: State) -> About:
     """Write all that makes this machine the head. The key of an earlier start is kept, so that its hosts stay.
 
-    Raises UsageError, StoreError, SpecError (of elastic.yml), EngineError (with all that is missing).
+    Raises UsageError, StoreError, SpecError (of elastic.yml), EngineError (with all that is missing), Refused where it
+    is a host or client of a fleet.
     """
+    _check_no_member(state)
     wishes.check(wish)
     wishes.check_state(wish.cluster, state.folder)
     address = addresses.own(wish.address) if wish.address is not None else addresses.of_head()
@@ -85,6 +88,21 @@ def head(wish: HeadWish, state: State) -> About:
         serves_registry=wish.serves_registry,
     )
     return _written(settings, made, found, state)
+
+
+def _check_no_member(state: State) -> None:
+    """A fleet of its own would be begun with another's key."""
+    try:
+        former = state.load()
+    except UsageError:  # It was in none, or nobody can tell.
+        return
+    if former.role == "head":
+        return
+    raise Refused(
+        f"this machine is a {former.role} of a fleet already, as {former.name}: --head would begin another fleet",
+        tip="pushtrain agent start; pushtrain agent leave; then this again. "
+        f"Where that fleet is no more: rm {state.folder}/settings.json {state.key}",
+    )
 
 
 def member(wish: Wish, state: State, *, head: str, given: Path, client: bool) -> About:
@@ -215,7 +233,7 @@ def wait(about: About, started: Started) -> None:
     deadline_s = time.monotonic() + REGISTERED_WITHIN_S
     while time.monotonic() < deadline_s:
         if started.process.poll() is not None:
-            raise EngineError(f"the agent ended:\n{started.logs.tail('agent.log')}", tip=_LOOK)
+            raise _ended(started.logs.tail("agent.log"))
         if time.monotonic() > deadline_s - REGISTERED_WITHIN_S + DENIED_AFTER_S and _is_denied():
             break
         if _has_begun(started.process.pid):
@@ -227,6 +245,14 @@ def wait(about: About, started: Started) -> None:
 
 
 _LOOK = "pushtrain agent status"
+_SAID_LAST = re.compile(r".* ERROR (?P<said>.*); tip: (?P<tip>.*)", re.DOTALL)
+
+
+def _ended(log: str) -> EngineError:
+    """What an agent said at its end, before anything else of its log. Pure."""
+    if found := _SAID_LAST.fullmatch(log):
+        return EngineError(found["said"], tip=found["tip"])
+    return EngineError(f"the agent ended:\n{log}", tip=_LOOK)
 
 
 def _has_begun(pid: int) -> bool:

@@ -43,6 +43,11 @@ class State:
     folder: Path
 
     @property
+    def knows(self) -> bool:
+        """Whether this machine was started in a fleet, and has not left it."""
+        return (self.folder / "settings.json").exists()
+
+    @property
     def token(self) -> Path:
         """The join token; on the head, the one that is given to others."""
         return self.folder / "token"

@@ -60,7 +60,9 @@ def decode(text: str, *, named: str) -> Token:
         newer = version.startswith("pushtrain") and version[9:].isdigit()
         raise UsageError(
             f"{named} holds a token of another Pushtrain ({version})" if newer else f"{named} holds no token",
-            tip="pip install --upgrade pushtrain" if newer else _AGAIN,
+            tip="check out the head's commit of Pushtrain in the clone here, scripts/venv"
+            if newer
+            else _AGAIN,
         )
     body = line.removeprefix(PREFIX)
     try:
@@ -82,6 +84,9 @@ def read(path: Path) -> Token:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"the token {path} cannot be read: {error.strerror}", tip=_AGAIN) from None
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{path} is a folder: expected the file with the token", tip=_AGAIN)
     with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
         mode = os.fstat(descriptor).st_mode
         if stat.S_IMODE(mode) & 0o077:

@@ -119,7 +119,7 @@ def _wish(asked: argparse.Namespace) -> dict[str, Any]:
     return {
         "address": asked.address,
         "name": asked.name,
-        "labels": dict(_label(each) for each in asked.label),
+        "labels": _labels(asked.label),
         "gpus": not asked.no_gpus,
         "works": not asked.no_work,
         "cpus": asked.cpus,
@@ -127,6 +127,18 @@ def _wish(asked: argparse.Namespace) -> dict[str, Any]:
         "cache_quota": _quota("50%" if asked.cache_quota is None else asked.cache_quota),
         "home": str(home()),
     }
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for name, value in map(_label, given):
+        if labels.get(name, value) != value:
+            raise UsageError(
+                f"--label {name}={labels[name]} --label {name}={value}: a host has one value of a label",
+                tip="leave out one of the two",
+            )
+        labels[name] = value
+    return labels
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,7 +43,7 @@ def differences(here: Versions, head: Versions) -> Iterator[Difference]:
         cure = f"sudo apt-get install 'slurmd={head.slurm}*', or run the agent's image of the head's version"
         yield Difference(program="Slurm", has=here.slurm, wanted=head.slurm, cure=cure)
     if here.pushtrain and head.pushtrain and here.pushtrain != head.pushtrain:
-        cure = f"pip install {shlex.quote(f'pushtrain=={head.pushtrain}')}"
+        cure = f"check out Pushtrain {head.pushtrain} in its clone (the head's commit), scripts/venv"
         yield Difference(program="Pushtrain", has=here.pushtrain, wanted=head.pushtrain, cure=cure)
 
 

@@ -20,7 +20,7 @@ GPUS = "NVIDIA H100 80GB HBM3:2"
 WAIT = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT}"
 
-# The cluster is JSON: {"jobs": [[id, name, gres]], "state": "IDLE", "reason": ""}; without it slurmctld is away.
+# The cluster is JSON: {"jobs": [[id, name, gres, start]], "state": "IDLE", "reason": ""}; without it slurmctld is away.
 SLURM = f"""\
 #!{sys.executable}
 import json, pathlib, sys
@@ -39,7 +39,7 @@ if name == "squeue":
         jobs = [job for job in jobs if job[1] == argv[argv.index("-n") + 1]]
     fields = [field.split(":") for field in argv[argv.index("-O") + 1].split(",")]
     for job in jobs:
-        print("".join(dict(JobID=job[0], Name=job[1])[key].ljust(int(room)) for key, room in fields))
+        print("".join(dict(JobID=job[0], Name=job[1], StartTime=job[3])[key].ljust(int(room)) for key, room in fields))
 elif argv[:2] == ["show", "job"]:
     job = next(job for job in jobs if job[0] == argv[-1])
     print(f"JobId={{job[0]}} JobName={{job[1]}} Nodes={NODE} CPU_IDs=0 Mem=0 GRES={{job[2]}} TresPerNode=x")
@@ -135,10 +135,12 @@ class Host:
     def run(self) -> Path:
         return self.folder / "run"
 
-    def cluster(self, *jobs: tuple[str, str, str], state: str = "IDLE", reason: str = "") -> None:
-        """What Slurm says from now on: jobs as (id, name, GRES), and how it has the host."""
+    def cluster(
+        self, *jobs: tuple[str, str, str], began: str = "N/A", state: str = "IDLE", reason: str = ""
+    ) -> None:
+        """What Slurm says from now on: jobs as (id, name, GRES), when they began, and how it has the host."""
         (self.folder / "bin" / "cluster.json").write_text(
-            json.dumps({"jobs": jobs, "state": state, "reason": reason})
+            json.dumps({"jobs": [(*job, began) for job in jobs], "state": state, "reason": reason})
         )
 
     def slurmctld_dies(self) -> None:

@@ -100,7 +100,7 @@ def test_who_may_not_join_is_told_why_and_what_to_do(fleet: Fleet) -> None:
     fleet.token.write_text(whole[:-40])
     assert "damaged token" in fleet.join(fleet.member, fails=True)
     fleet.token.write_text(changed(whole, pushtrain="9.9"))
-    assert "pip install pushtrain==9.9" in fleet.join(fleet.member, fails=True)
+    assert "check out Pushtrain 9.9" in fleet.join(fleet.member, fails=True)
     fleet.token.write_text(changed(whole, slurm="23.11.4"))
     assert "the head has 23.11.4" in fleet.join(fleet.member, fails=True)
     fleet.token.write_text(whole)
@@ -114,7 +114,7 @@ def test_a_host_that_comes_back_with_another_version_takes_part_and_is_told_how_
     fleet.join(fleet.member)
     fleet.agent(fleet.member, "stop")
     said = fleet.agent(fleet.member, "start", environ=upgraded(tmp_path, "99.9"))
-    cure = f"pip install pushtrain=={version('pushtrain')}"
+    cure = f"check out Pushtrain {version('pushtrain')} in its clone"
     assert "warning: this machine has Pushtrain 99.9 while the head has" in said
     assert cure in said
     log = fleet.member.path("/var/lib/pushtrain/log/agent.log")
@@ -138,7 +138,7 @@ def test_hosts_that_run_while_the_head_is_upgraded_are_told(fleet: Fleet, tmp_pa
     fleet.agent(fleet.head, "start", environ=upgraded(tmp_path, "99.9"))
     log = fleet.member.path("/var/lib/pushtrain/log/agent.log")
     fleet.until(lambda: "while the head has 99.9; here" in log.read_text(), within_s=120)
-    assert "pip install pushtrain==99.9" in fleet.agent(fleet.member, "status", fails=True)
+    assert "check out Pushtrain 99.9" in fleet.agent(fleet.member, "status", fails=True)
 
 
 def upgraded(place: Path, to: str) -> dict[str, str]:

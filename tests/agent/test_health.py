@@ -142,6 +142,30 @@ def test_docker_may_be_silent_once_and_no_more(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("docker")
+def test_a_stranger_on_an_idle_host_drains_it_until_it_has_ended(host: Host) -> None:
+    check(host)
+    stranger = host.process()
+    host.gpus({"GPU-fake-1": {"processes": {stranger.pid: 1}}})
+    check(host)
+    assert host.node["state"] == "IDLE+DRAIN"
+    assert f"process {stranger.pid} (" in host.node["reason"]
+    assert stranger.runs
+    stranger.end()
+    host.gpus({})
+    check(host)
+    assert host.node["state"] == "IDLE"
+
+
+@pytest.mark.usefixtures("docker")
+def test_a_process_on_a_gpu_that_a_job_holds_drains_no_host(host: Host) -> None:
+    host.cluster(("7", "a-run", "gpu:x:1(IDX:1)"))
+    theirs = host.process()
+    host.gpus({"GPU-fake-1": {"processes": {theirs.pid: 1}}})
+    check(host)
+    assert host.node["state"] == "IDLE"
+
+
+@pytest.mark.usefixtures("docker")
 def test_what_a_person_drained_is_neither_resumed_nor_said_otherwise(host: Host) -> None:
     host.cluster(state="IDLE+DRAIN", reason="new cooler [anna@2026-11-22T06:00:00]")
     check(host)

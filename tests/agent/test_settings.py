@@ -5,13 +5,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
 
-from runner.agent import daemons, inventory, layout, unit
+from runner.agent import begin, daemons, inventory, layout, unit, wishes
 from runner.agent.settings import Settings, State
-from runner.errors import UsageError
+from runner.errors import Refused, UsageError
 from tests.agent.test_token import OURS as TOKEN
 
 OURS = Settings(
@@ -106,3 +107,36 @@ def test_the_registry_listens_to_the_fleet_alone() -> None:
     told = yaml.safe_load(text)
     assert told["http"]["addr"] == "10.0.0.1:5000"
     assert told["auth"] == {"htpasswd": {"realm": "pushtrain", "path": "/srv/htpasswd"}}
+
+
+@pytest.mark.parametrize("role", ["member", "client"])
+def test_a_host_of_a_fleet_does_not_become_the_head_of_another_by_the_way(
+    tmp_path: Path, role: Literal["member", "client"]
+) -> None:
+    state = State(folder=tmp_path)
+    state.save(replace(OURS, role=role))
+    state.key.write_bytes(b"of its fleet")
+    wish = wishes.HeadWish(home=str(tmp_path))
+    with pytest.raises(Refused, match=f"a {role} of a fleet already, as gpu2") as raised:
+        begin.head(wish, state)
+    assert "pushtrain agent leave" in raised.value.tip
+    assert state.key.read_bytes() == b"of its fleet"
+
+
+def test_a_label_has_one_value(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner.cli", "agent", "start", "--head", "--state", str(tmp_path / "state"),
+         "--label", "pool=a", "--label", "pool=b"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 64, done.stderr
+    assert "--label pool=a --label pool=b: a host has one value of a label" in done.stderr
+
+
+def test_an_agent_that_ended_says_why_first_and_what_to_type() -> None:
+    said = begin._ended(
+        "2026-01-01 10:00:00,000 INFO munged is started: process 7\n"
+        "2026-01-01 10:00:01,000 ERROR there is a host h0 already; tip: give this one another name"
+    )
+    assert (str(said), said.tip) == ("there is a host h0 already", "give this one another name")
+    assert "Killed" in str(begin._ended("Killed"))

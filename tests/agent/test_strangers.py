@@ -120,6 +120,28 @@ def test_the_epilog_ends_whatever_computes_on_the_gpus_that_the_job_had(host: Ho
     assert [left["gpu"] for left in host.strangers()] == ["GPU-fake-1"]
 
 
+def test_what_was_on_a_jobs_gpu_before_it_began_is_not_ended_and_drains_the_host(host: Host) -> None:
+    host.cluster(("7", RUN, ""), began="2100-01-01T00:00:00")
+    before, of_job = host.process(), host.process(SLURM_JOB_ID="7")
+    host.gpus({"GPU-fake-1": {"processes": {before.pid: 1, of_job.pid: 1}}})
+    done = host.program("epilog", SLURM_JOB_ID="7", SLURM_JOB_GPUS="1", SLURMD_NODENAME=NODE)
+    assert done.returncode == 1, done.stderr
+    assert of_job.code() in ENDED
+    assert before.runs
+    assert host.node["state"] == "IDLE+DRAIN"
+    assert f"process {before.pid} (" in host.node["reason"]
+    assert "GPU-fake-1" in host.node["reason"]
+
+
+def test_what_came_to_a_jobs_gpu_after_it_began_is_ended(host: Host) -> None:
+    host.cluster(("7", RUN, ""), began="2020-01-01T00:00:00")
+    after = host.process()
+    host.gpus({"GPU-fake-1": {"processes": {after.pid: 1}}})
+    done = host.program("epilog", SLURM_JOB_ID="7", SLURM_JOB_GPUS="1", SLURMD_NODENAME=NODE)
+    assert done.returncode == 0, done.stderr
+    assert after.code() in ENDED
+
+
 def test_the_epilog_leaves_a_run_that_another_job_has_taken_up(host: Host) -> None:
     host.cluster(("7", RUN, ""), ("9", RUN, ""))
     marked = host.process(PUSHTRAIN_MARK=MARK)

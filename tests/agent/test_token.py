@@ -57,7 +57,12 @@ def test_what_is_no_token_is_named() -> None:
 def test_a_token_of_a_later_pushtrain_asks_for_that() -> None:
     with pytest.raises(UsageError, match="pushtrain2") as raised:
         token.decode(token.encode(OURS).replace("pushtrain1", "pushtrain2"), named="f")
-    assert "pip install" in raised.value.tip
+    assert "scripts/venv" in raised.value.tip
+
+
+def test_a_folder_in_the_place_of_a_token_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder: expected the file"):
+        token.read(tmp_path)
 
 
 def test_a_file_that_is_not_there_is_told() -> None:

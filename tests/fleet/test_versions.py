@@ -22,8 +22,8 @@ def test_a_host_with_another_version_than_the_head_is_told_with_the_command_that
         comment=json.dumps(told),
     )
     assert standing.state(node, ()) == (
-        "idle; Pushtrain 0.1.0 while the head has 0.2.0; there, when nothing runs: pip install pushtrain==0.2.0; "
-        "pushtrain agent stop; pushtrain agent start"
+        "idle; Pushtrain 0.1.0 while the head has 0.2.0; there, when nothing runs: check out Pushtrain "
+        "0.2.0 in its clone (the head's commit), scripts/venv; pushtrain agent stop; pushtrain agent start"
     )
     assert not standing.is_well(node)
     hostile = dataclasses.replace(node, comment=json.dumps(told | {"head": "0.2.0; rm -rf /"}))
