@@ -1,4 +1,4 @@
-"""Slurm's question every half minute whether this host is well -> it is drained with the reason, and later resumed."""
+"""Slurm's question every minute whether this host is well -> it is drained with the reason, and later resumed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check(node: str) -> Memory:
     before = _load()
     found, memory = faults(before, home=inventory.default_home())
     waited = (run_folder() / strangers.WAITS).exists()
-    if waited:
+    if waited or strangers.may_be_there():
         found += tuple(filter(None, [_strangers(node)]))
     reason = OURS + "; ".join(each.removeprefix(OURS) for each in found) if found else ""
     if not reason and before.drained == "" and not waited:

@@ -79,6 +79,15 @@ def on_gpus() -> tuple[Left, ...]:
     return tuple(replace(left, gpu=uuid) for left, uuid in found if left is not None)
 
 
+def began_s(left: Left) -> float | None:
+    """Return when a process began, in seconds since 1970 by this host's clock; None where it has ended."""
+    rest = _read(int(left.id), "stat").decode(errors="replace").rpartition(")")[2].split()
+    if not rest:
+        return None
+    booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    return int(booted.split()[1]) + int(rest[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def held_marks() -> tuple[str, ...]:
     """Return the marks whose host process lives, or whose guardian is about to end what it ran."""
     found = []

@@ -64,6 +64,10 @@ def clear(node: str, *, slurm: Slurm, evict: bool) -> Cleared:
     ended, still = leftovers.end(lambda: tuple(left for left in _ours() if left.id in strays))
     uuids = inventory.read_gpus()
     foreign = tuple(left for left in on_gpus if left.id not in strays and is_foreign(left, here, uuids))
+    if foreign:
+        # What ended before the jobs were asked for may have been of a job that ended with it.
+        there = {left.id for left in leftovers.unanswered(leftovers.on_gpus)[0]}
+        foreign = tuple(left for left in foreign if left.id in there)
     if evict and foreign:
         unwanted = {left.id for left in foreign}
         gone, foreign = leftovers.end(
@@ -92,6 +96,18 @@ def is_foreign(left: Left, here: Here | None, uuids: Sequence[str]) -> bool:
     if here is None or left.mark or left.job in here.ids or left.name in _TOOLS:
         return False
     return left.gpu not in uuids or uuids.index(left.gpu) not in here.gpus
+
+
+def may_be_there() -> bool:
+    """Return whether a GPU that is offered has a process which does not itself say of which job it is."""
+    uuids = inventory.read_gpus()
+    found = leftovers.unanswered(leftovers.on_gpus)[0] if uuids else ()
+    return any(is_unnamed(left) and left.gpu in uuids for left in found)
+
+
+def is_unnamed(left: Left) -> bool:
+    """Return whether a process carries nothing of a run or a job, and is no tool of CUDA's. Pure."""
+    return not (left.mark or left.job or left.name in _TOOLS)
 
 
 def jobs_here(slurm: Slurm, node: str) -> Here | None:
