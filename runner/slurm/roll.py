@@ -18,7 +18,7 @@ from typing import Any
 
 from runner import gpus
 from runner.errors import EngineError
-from runner.host.leash import Unkillable
+from runner.host.leash import KILLED_WITHIN_S, Unkillable
 from runner.slurm.allocated import given
 from runner.slurm.client import run_folder
 
@@ -68,13 +68,13 @@ def _uuids() -> list[str]:
     return [known[number] if number < len(known) else str(number) for number in numbers]
 
 
-def end(run_id: str) -> None:
+def end(run_id: str, *, within_s: float = KILLED_WITHIN_S) -> None:
     """End every process and container of a run on this host. Safe to repeat. Raises DockerAway, Unkillable."""
     from runner.host import leash
     from runner.host.containers import end_run
 
     try:
-        leash.end_processes(f"{run_id}:", grace_s=0)
+        leash.end_processes(f"{run_id}:", grace_s=0, within_s=within_s)
     except Unkillable:
         # Docker cannot end it either, and may say so in words of its own.
         with contextlib.suppress(EngineError):

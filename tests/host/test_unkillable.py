@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 
 from runner.host import leash
+from runner.host.attempt import Attempt
+from runner.host.gpu_use import GpuUse
+from runner.launch import Process
 from runner.lock import is_held
+from runner.slurm import roll
 from tests.engines.project import wait_for
+from tests.fakes.bare_docker import bare_docker
+
+from .jobs import job
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may freeze a file system")
 
@@ -86,3 +93,32 @@ def test_the_guardian_of_a_lease_holds_it_until_the_process_is_gone(
     assert guardian.wait(60) == 0
     assert not is_held(path)
     subprocess.run(["fsfreeze", "--freeze", frozen], check=True)
+
+
+def test_why_a_rank_did_not_start_is_told_all_the_same(
+    stuck: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    rank = Process(rank=1, local_rank=0, node_rank=1, argv=("true",), kind="direct")
+    told = job(tmp_path, rank, mark=MARK, log_keys={1: "runs/x/rank-1.log"})  # Without a working folder.
+    events: list[dict[str, object]] = []
+    attempt = Attempt(
+        told,
+        tell=lambda event, *, keep: events.append(event),
+        post=lambda _, act: act(),
+        gpu_use=GpuUse(),
+    )
+    attempt.go()
+    assert [event["event"] for event in events] == ["error"]
+    assert "rank 1 cannot be started" in str(events[0]["message"])
+    assert stuck.poll() is None
+    attempt.close()
+
+
+def test_the_containers_of_its_run_are_removed_all_the_same(
+    stuck: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bare_docker() as docker:
+        monkeypatch.setenv("DOCKER_HOST", docker.address)
+        with pytest.raises(leash.Unkillable, match=f"process {stuck.pid} "):
+            roll.end(MARK.partition(":")[0], within_s=0.2)
+    assert any("/containers/json" in each and "run-unkillable" in each for each in docker.asked)
