@@ -155,7 +155,7 @@ def _compare(about: About, state: State, told: str) -> str:
     if said and said != told:
         logger.warning("this host has %s", said)
     elif told and not said:
-        logger.info("this host has the versions of its head")
+        logger.info("this host has the versions and settings of its head")
     return said
 
 

@@ -1,4 +1,4 @@
-"""GET /metrics, /version -> what `metrics.text` and `skew.answer` say, to whoever shows the fleet's token; a thread."""
+"""GET /metrics, /version, /settings -> what `metrics.text` and `skew` say, to whoever shows the fleet's token."""
 
 from __future__ import annotations
 
@@ -112,6 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.UNAUTHORIZED, b"the fleet's token is needed\n")
         elif self.path == "/version":
             self._answer(HTTPStatus.OK, skew.answer())
+        elif self.path == "/settings":
+            self._answer(HTTPStatus.OK, skew.answer_settings())
         elif self.path.partition("?")[0] != "/metrics":
             self._answer(HTTPStatus.NOT_FOUND, b"there is /metrics\n")
         else:

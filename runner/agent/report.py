@@ -30,6 +30,8 @@ def rows(about: About, state: State, *, slurm: Slurm) -> Iterator[tuple[str, boo
     )
     if said := skew.differs(about):
         yield f"versions  this host has {said}", False
+    if said := skew.other_settings(about):
+        yield f"settings  this host has {said}", False
     runs = is_held(run_folder() / "agent.lock")
     yield f"agent     {'runs' if runs else 'does not run: pushtrain agent start'}", runs
     yield from _daemons(about, state)
@@ -71,7 +73,7 @@ def _at_head(about: About, slurm: Slurm) -> tuple[str, bool]:
             return "cluster   the head answers", True
         found = membership.node(slurm, about.name)
     except EngineError as error:
-        return f"cluster   the head does not answer: {error}", False
+        return f"cluster   {error}", False
     if found is None:
         return "cluster   the head does not know this host", False
     why = f": {found.reason}" if found.reason else ""

@@ -64,8 +64,17 @@ def ask(
 
 def version(place: tuple[str, int], *, token: str, within_s: float = ANSWERS_WITHIN_S) -> str:
     """What the agent at an address and port says of its versions; empty where it does not, or is too old to."""
+    return _said(place, "version", token=token, within_s=within_s)
+
+
+def settings(place: tuple[str, int], *, token: str, within_s: float = ANSWERS_WITHIN_S) -> str:
+    """What the agent at an address and port says of its fleet's settings; empty as for `version`."""
+    return _said(place, "settings", token=token, within_s=within_s)
+
+
+def _said(place: tuple[str, int], path: str, *, token: str, within_s: float) -> str:
     try:
-        return _read(place, "version", token=token, within_s=within_s)
+        return _read(place, path, token=token, within_s=within_s)
     except urllib.error.HTTPError as error:
         error.close()
     except (OSError, http.client.HTTPException):
