@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from runner import slurm as slurms
 from runner.errors import Corrupt, EngineError, PushtrainError, RunNotFound
 from runner.slurm.client import run_folder
+from runner.slurm.doubled import Doubled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,11 +44,14 @@ def waiting(slurm: Slurm) -> tuple[str, ...]:
 
 
 def watch(slurm: Slurm, *, store: str | None, ended: Callable[[], bool]) -> None:
-    """Start that process whenever runs wait, until `ended`. Blocks."""
+    """Start that process whenever runs wait, until `ended`; resume what Slurm drained for itself. Blocks."""
+    doubled = Doubled(slurm)
     uri = store or str(run_folder() / "home" / "store")
     revive_at_s = time.monotonic() + REVIVED_EVERY_S
     while not ended():
         try:
+            # Also where no run waits: the one that was started twice may have gone on elsewhere.
+            doubled.resume(slurms.nodes(slurm))
             due = time.monotonic() >= revive_at_s
             if due:
                 revive_at_s = time.monotonic() + REVIVED_EVERY_S

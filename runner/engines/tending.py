@@ -6,7 +6,6 @@ the head. Everything may be repeated, and done by several at once.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from runner import plan, runs, slurm
 from runner.errors import EngineError, NotFound, StoreError, TimedOut
 from runner.host.ownership import NOT_THIS_STORE, another_store
 from runner.runs import State
+from runner.slurm.doubled import Doubled
 from runner.slurm.waiting import Moment
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ FORGOTTEN = (
     "Slurm knows nothing of its job: perhaps slurmctld ended before it had written the job down, "
     "or the job is over and this cluster forgets jobs early (MinJobAge)"
 )
-# Slurm's reason to drain such a host.
-TWICE = "Duplicate jobid"
 
 
 class Tender:
@@ -49,6 +47,7 @@ class Tender:
         self._slurm, self._store = cluster, store
         self._seen_at_s: dict[str, float] = {}
         self._alive: dict[str, bool] = {}
+        self._doubled = Doubled(cluster)
         self._moment: Moment | None = None
         self._moment_at_s = 0.0
         self._left_out: Mapping[str, tuple[str, ...]] | None = None
@@ -129,6 +128,7 @@ class Tender:
             self._moment = Moment(slurm.jobs(self._slurm), slurm.nodes(self._slurm))
             self._moment_at_s = time.monotonic()
             self._left_out = None
+            self._doubled.resume(self._moment.nodes)
         return self._moment
 
     def _tend_waiting(self, run: Run, job: Job) -> None:
@@ -144,7 +144,7 @@ class Tender:
         elif job.held and job.reason not in ("JobHeldUser",):
             logger.warning("%s: job %s is held (%s): releasing it", run.id, job.id, job.reason)
             self._slurm.run("scontrol", "release", job.id)
-            self._undrain()
+            self._now()
         elif job.reason == "BeginTime" and job.restarts:
             # Slurm lets a job that it put back wait for two minutes; its hosts are free before.
             self._slurm.run("scontrol", "update", f"JobId={job.id}", "StartTime=now")
@@ -179,16 +179,6 @@ class Tender:
             return  # It was given its hosts meanwhile: now its supervisor moves it on, and hears of a wish to end.
         tip = "pushtrain runners" if state is State.FAILED else ""
         runs.move(self._store, run.id, state, at_s=time.time(), reason=reason, tip=tip, exit_code=code)
-
-    def _undrain(self) -> None:
-        """A host that was told to start a job which it had already is drained by Slurm for that, and nobody else."""
-        for node in slurm.nodes(self._slurm):
-            if node.reason.startswith(TWICE):
-                with contextlib.suppress(
-                    EngineError
-                ):  # An operator of the cluster may; the head's agent is one.
-                    self._slurm.run("scontrol", "update", f"NodeName={node.name}", "State=RESUME")
-                    logger.warning("%s is resumed: %s", node.name, node.reason)
 
     def _tell(self, run: Run, reason: str, *, tip: str = "") -> None:
         if run.reason != reason:

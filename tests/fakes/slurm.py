@@ -40,6 +40,6 @@ class Said(Slurm):
         return "".join("".join(f"{row.get(key, ''):{room}}" for key, room in wide) + "\n" for row in rows)
 
 
-def host(name: str, *, state: str = "IDLE") -> str:
+def host(name: str, *, state: str = "IDLE", reason: str = "none") -> str:
     """What `scontrol show node --oneliner` prints of a host."""
-    return f"NodeName={name} NodeAddr={name} CPUTot=8 CPUAlloc=0 RealMemory=9 State={state} Reason=none\n"
+    return f"NodeName={name} NodeAddr={name} CPUTot=8 CPUAlloc=0 RealMemory=9 State={state} Reason={reason}\n"

@@ -101,3 +101,12 @@ def test_slurm_is_asked_once_for_all_jobs_that_were_put_back(store: Store) -> No
     # A slow computer asks again after seconds.
     assert len(slurm.asked) < len(waiting)
     assert [each for each in slurm.asked if "update" in each] == ["scontrol update JobId=3 ExcNodeList="]
+
+
+def test_a_host_that_was_given_a_job_twice_is_resumed_by_whoever_looks_after_a_job(store: Store) -> None:
+    run = made(store)
+    queue = [{"JobID": "3", "Name": run.id, "StateCompact": "PD", "PriorityLong": "1"}]
+    drained = host("h0", state="IDLE+DRAIN", reason="Duplicate jobid [slurm@2026-11-22T06:46:17]")
+    slurm = Said(queue=queue, answers={"scontrol show node": drained, "scontrol update NodeName=h0": ""})
+    looked(store, run, slurm)
+    assert "scontrol update NodeName=h0 State=RESUME" in slurm.asked
