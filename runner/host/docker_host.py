@@ -59,10 +59,20 @@ def _connected(*, streams: int, timeout_s: int) -> docker.DockerClient:
         client.ping()
     except docker.errors.DockerException as error:
         raise DockerAway(
-            f"Docker does not answer: {error}",
+            f"Docker does not answer: {_why(error)}",
             tip="start it (`sudo systemctl start docker`), or use `--engine local`",
         ) from error
     return client
+
+
+def _why(error: BaseException) -> str:
+    """What the machine said: the libraries in between wrap it up in Python."""
+    inner = error
+    while (inside := inner.__cause__ or inner.__context__) is not None:
+        inner = inside
+    if isinstance(inner, FileNotFoundError):
+        return "its socket is not there"
+    return (inner.strerror or str(inner)) if isinstance(inner, OSError) else str(error)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ class Unanswered(EngineError):
     """
 
     def __init__(self, message: str, *, hosts: Mapping[str, str], stuck: Collection[str] = ()) -> None:
-        super().__init__(message, tip="sinfo -R")
+        super().__init__(message, tip="pushtrain runners")
         self.hosts, self.stuck = hosts, stuck
 
 
@@ -84,7 +84,7 @@ class Allocation:
                 timeout=COMMAND_WITHIN_S,
                 check=False,
             )
-            printed, said = done.stdout, "; ".join(done.stderr.strip().splitlines()[-3:])
+            printed, said = done.stdout, last_said(done.stderr)
         except subprocess.TimeoutExpired as error:
             printed, said = _text(error.stdout), f"nothing within {COMMAND_WITHIN_S:g} s"
         told = said_by_hosts(printed)
@@ -172,6 +172,14 @@ def said_by_hosts(printed: str) -> list[dict[str, Any]]:
             with contextlib.suppress(json.JSONDecodeError):
                 told.append(json.loads(line))
     return told
+
+
+def last_said(errors: str) -> str:
+    """The last sentences of what a step said, without where in a program they arose. Pure."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip() and not line.startswith(" ")]
+    return (
+        "; ".join([line for line in lines if not line.startswith("Traceback ")][-3:]) or "they said nothing"
+    )
 
 
 def _text(printed: bytes | str | None) -> str:
