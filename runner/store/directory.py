@@ -319,8 +319,11 @@ def _gap(key: str, end: int, offset: int) -> Conflict:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Opens a stream for one writer at a time, making it and its folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    for _ in range(_PLACE_TRIES):  # As in `_place`: a `delete` may remove a folder just made.
+        with suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            break
     with path.open("r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,13 @@ def test_putting_a_blob_again_keeps_it_from_a_clean_up(tmp_path: Path) -> None:
     os.utime(path, (0, 0))
     store.put_blob(tmp_path / "a", digest=hash_file(tmp_path / "a").digest)
     assert [blob.modified > 0 for blob in store.blobs()] == [True]
+
+
+def test_a_stream_begins_though_the_last_key_beside_it_goes_at_that_moment(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(300):
+            gone = pool.submit(store.delete, f"live/{number}/deep/other")
+            begun = pool.submit(store.append, f"live/{number}/deep/log", b"x", offset=0)
+            gone.result()
+            begun.result()
