@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import EngineError
+from runner.slurm import trouble
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +61,17 @@ class Slurm:
         """
         deadline_s = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         while True:
+            # Without munge each command of Slurm would try for seconds.
+            if (stopped := trouble.stopped(self.conf)) is not None:
+                raise stopped
             done = self._once(argv, given=given, environ=environ, folder=folder)
             if done.returncode == 0:
                 return done.stdout
             said = done.stderr.strip() or done.stdout.strip()
+            if (stopped := trouble.stopped(self.conf, said)) is not None:
+                raise stopped
             if not any(word in said for word in _AWAY) or time.monotonic() > deadline_s:
-                raise EngineError(f"{argv[0]}: {_last(said)}", tip="pushtrain runners; sinfo -R")
+                raise trouble.explained(argv[0], _last(said), conf=self.conf)
             logger.info("%s: %s; asking again", argv[0], _last(said))
             time.sleep(_PAUSE_S)
 
