@@ -238,10 +238,11 @@ class Gang:
         found = self._idle.add(node, used, now_s=time.monotonic()) if used else None
         if found is not None and found.stops:
             self._fail(Outcome(kind="idle", code=1, cause=found.sentence))
-        elif found is not None:
-            self._warnings.append(found.sentence)
+        told = found.sentence if found is not None and not found.stops else ""
+        if warning := told or self._idle.unread(event.get("gpu_unread", "")):
+            self._warnings.append(warning)
             with contextlib.suppress(errors.StoreError):  # Then it is told at the end.
-                self._warn((found.sentence,))
+                self._warn((warning,))
 
     def _on_exited(self, node: int, event: Event) -> None:
         rank = event["rank"]

@@ -56,6 +56,7 @@ class Watch:
         self._after_s = limits.idle_after_s if self._stops else WARNS_AFTER_S
         self._seen: dict[tuple[int, str], _Seen] = {}
         self._is_told = False
+        self._unread: set[str] = set()
 
     def add(self, node: int, used: Mapping[str, float], *, now_s: float) -> Idle | None:
         """What a node tells of its GPUs, shares of 1 by UUID; what follows is returned once, None until then."""
@@ -66,6 +67,15 @@ class Watch:
             return None
         self._is_told = True
         return Idle(sentence=self._sentence(), stops=self._stops)
+
+    def unread(self, told: str) -> str:
+        """What follows where a host says that it cannot tell how busy its GPUs are, and why; empty if nothing new."""
+        if not told or not self._stops or told in self._unread:
+            return ""
+        self._unread.add(told)
+        return (
+            f"GPU use cannot be read on {told}; policy.min_gpu_util has no effect there; try nvidia-smi on it"
+        )
 
     def _note(self, seen: _Seen, share: float, now_s: float) -> None:
         number = int((now_s - seen.since_s) * PARTS / self._after_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections import deque
@@ -30,21 +31,26 @@ class GpuUse:
         self._every_s = every_s
         self._stop = threading.Event()
         self._latest: dict[str, float] = {}
+        self._unread = ""
         self._looks: deque[tuple[float, Mapping[str, Seen]]] = deque(maxlen=MOST_LOOKS)
 
     def watch(self, uuids: Sequence[str]) -> None:
         """Look at these from now on, at no others any more. Does not wait."""
         self._stop.set()
-        self._latest = {}
+        self._latest, self._unread = {}, ""
         self._looks.clear()
         self._stop = stop = threading.Event()
         if uuids:
             threading.Thread(target=self._look, args=(frozenset(uuids), stop), daemon=True).start()
 
-    def told(self) -> dict[str, dict[str, float]]:
-        """What was seen since it was asked last, as a field of an event: `gpu_util`, shares of 1; {} for nothing."""
+    def told(self) -> dict[str, Any]:
+        """What was seen since it was asked last, as fields of an event; {} for nothing.
+
+        `gpu_util` are shares of 1, `gpu_unread` is this host and why it cannot tell of some.
+        """
         latest, self._latest = self._latest, {}
-        return {"gpu_util": latest} if latest else {}
+        unread = {"gpu_unread": f"{socket.gethostname()}: {self._unread}"} if self._unread else {}
+        return {**({"gpu_util": latest} if latest else {}), **unread}
 
     def looks(self) -> tuple[tuple[float, Mapping[str, Seen]], ...]:
         """What was seen since this was asked last, oldest first: each look's unix seconds, and what it saw by UUID."""
@@ -56,8 +62,11 @@ class GpuUse:
                 seen = use(uuids)
             except EngineError as error:
                 logger.warning("%s; how busy the GPUs are is not known", error)
+                if not stop.is_set():
+                    self._unread = str(error)
                 return
             if not stop.is_set():
+                self._unread = _unread(uuids, seen)
                 self._latest = {uuid: each.busy for uuid, each in seen.items() if each.busy is not None}
                 self._looks.append((time.time(), seen))
 
@@ -73,6 +82,14 @@ def use(uuids: frozenset[str]) -> dict[str, Seen]:
             if gpu.uuid in uuids:
                 found[gpu.uuid] = Seen(busy=_busy(nvml, device), memory=_memory(nvml, device))
     return found
+
+
+def _unread(uuids: frozenset[str], seen: Mapping[str, Seen]) -> str:
+    """Why it is not known how busy some of them are; empty where it is of all."""
+    silent = sorted(uuid for uuid in uuids if uuid not in seen or seen[uuid].busy is None)
+    if not seen:
+        return "no NVIDIA driver there knows the GPUs of the run"
+    return f"the driver does not tell it of {', '.join(silent)}" if silent else ""
 
 
 def _busy(nvml: Any, device: Any) -> float | None:

@@ -3,7 +3,7 @@
 Commands in: `ports` (count), `fetch` (a Job), `go`, `stop` (grace_s), `finish` (grace_s), `stacks`, `kill`, `seal`,
 `bye`, and what the agents of other nodes want (see calls.py). Events out: `ready`, `ports`, `progress`,
 `fetched`, `started`, `exited` per rank, `stacks`, `sealed` with the manifest, `beat` once a second (with `gpu_util`
-every ten), `error` with its class, message and tip.
+every ten, and why it cannot be read), `error` with its class, message and tip.
 """
 
 from __future__ import annotations

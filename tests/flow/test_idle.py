@@ -122,6 +122,17 @@ def test_what_a_gpu_did_before_all_ranks_ran_does_not_count() -> None:
     assert running.run().kind == "succeeded"
 
 
+def test_a_host_that_cannot_tell_of_its_gpus_is_named_once_where_they_count() -> None:
+    why = "h1: The NVIDIA driver does not answer: Driver/library version mismatch"
+    beat = {"event": "beat", "silent_s": 0.0, "gpu_unread": why}
+    for limits, count in ((STRICT, 1), (NO_LIMITS, 0)):
+        running = stage({"fetch": (FETCHED,), "go": (started(), beat, beat, DONE)}, limits=limits)
+        assert running.run().kind == "succeeded"
+        said = [each for each in running.gang.warnings if f"GPU use cannot be read on {why}" in each]
+        assert len(said) == count
+        assert all("policy.min_gpu_util has no effect" in each for each in said)
+
+
 def test_the_run_tells_what_to_do() -> None:
     ended = Attempt(number=1, started_at_s=0.0, outcome="idle", exit_code=1, cause="GPUs were idle: GPU-a 0%")
     with pytest.raises(TrainingFailed, match="GPUs were idle: GPU-a 0%") as failed:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 FAKES = Path(__file__).parents[1] / "fakes"
 USE = """
@@ -29,6 +32,16 @@ assert {uuid: (each.busy, each.memory) for _, seen in seen.looks() for uuid, eac
 }
 seen.watch(())
 assert seen.told() == {} and seen.looks() == ()
+"""
+
+UNREAD = """
+import time
+from runner.host.gpu_use import GpuUse
+seen = GpuUse(every_s=0.01)
+seen.watch(("GPU-fake-0", "MIG-fake-0-0"))
+while not (told := seen.told().get("gpu_unread")):
+    time.sleep(0.01)
+print(told)
 """
 
 
@@ -54,3 +67,15 @@ def test_mig_instances_tell_of_their_memory_alone() -> None:
 
 def test_a_job_is_told_of_its_gpus_until_it_ends() -> None:
     run(WATCH, gpus="NVIDIA H100 80GB HBM3:1")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "why"),
+    [
+        ("", "no NVIDIA driver there knows the GPUs of the run"),
+        ("mismatch", "The NVIDIA driver does not answer: "),
+        ("NVIDIA H100 80GB HBM3:1", "the driver does not tell it of MIG-fake-0-0"),
+    ],
+)
+def test_a_host_that_cannot_tell_says_why(gpus: str, why: str) -> None:
+    assert run(UNREAD, gpus=gpus).startswith(f"{socket.gethostname()}: {why}")
