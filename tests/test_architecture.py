@@ -22,8 +22,8 @@ ORDER = (
     "homes", "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
     "lock", "removal", "runs", "parameters", "remarks", "plan", "entry", "agreement", "idle", "writers", "host",
-    "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "again", "record", "turns", "waits",
-    "progress", "collect", "release", "finish", "preparation", "interrupts", "trust", "checkout", "supervise",
+    "collect", "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "again", "record",
+    "turns", "waits", "progress", "release", "finish", "preparation", "interrupts", "trust", "checkout", "supervise",
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer",
     # the fleet

@@ -109,7 +109,7 @@ _NOBODY = running.Needs(
 def tidy(home: Path, store: Store) -> tuple[str, ...]:
     """Remove the folders of runs that went on and ended on other hosts; returns whose. Safe to repeat.
 
-    Of a run whose files the store does not have for good nothing is removed. Raises StoreError.
+    Of a run that trained and whose files the store does not have for good nothing is removed. Raises StoreError.
     """
     shelf = folders.Scratch(home / "scratch", _NOBODY, older_than_s=0.0)
     over = [found for found in shelf.look().found if not found.needed and _is_over(store, found.name)]
@@ -121,11 +121,12 @@ def tidy(home: Path, store: Store) -> tuple[str, ...]:
 
 def _is_over(store: Store, run_id: str) -> bool:
     try:
-        is_over = runs.load(store, run_id).state.ended
-        store.read(runs.key(run_id, "outputs.json"))
+        run = runs.load(store, run_id)
+        if run.attempts:
+            store.read(runs.key(run_id, "outputs.json"))
     except (Corrupt, NotFound, RunNotFound):
         return False
-    return is_over
+    return run.state.ended
 
 
 def _evict(home: Path, store: Store, kept: Kept, *, over_bytes: int, now_s: float) -> Kept:

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import plan, runs, slurm
+from runner.engines import synced
 from runner.errors import EngineError, NotFound, StoreError, TimedOut
 from runner.host.ownership import NOT_THIS_STORE, another_store
 from runner.runs import State
@@ -66,11 +67,16 @@ class Tender:
 
     def waits(self, run_id: str) -> str | None:
         """For what the run's job waits, None when it does not wait. Raises EngineError."""
-        mine = next((job for job in self._now().jobs if job.name == run_id and job.waits), None)
+        mine = next(
+            (job for job in self._now().jobs if job.name == run_id and (job.waits or job.starting)), None
+        )
         return self._reason(mine) if mine is not None else None
 
     def _tend(self, run: Run) -> bool:
         job = self._just_seen(run) or next(iter(slurm.jobs(self._slurm, name=run.id)), None)
+        if job is not None and job.starting and not run.state.ended:
+            self._tell(run, self._reason(job))
+            return True
         if job is None or not job.waits:
             self._doubt_store(run, job)
         if job is None:
@@ -173,11 +179,15 @@ class Tender:
         return f"timeout.queue: it got no hosts within {limit_s:g} s; {self._reason(job)}"
 
     def _end(self, run: Run, job: Job, state: State, *, reason: str, code: int) -> None:
-        """End a run that waits. What earlier attempts left stays in the store, as far as it was synced."""
+        """End a run that waits. What earlier attempts left is its outputs, as far as it was synced."""
         self._slurm.run("scancel", "--state=PENDING", job.id)
         if any(not each.waits for each in slurm.jobs(self._slurm, name=run.id)):
             return  # It was given its hosts meanwhile: now its supervisor moves it on, and hears of a wish to end.
         tip = "pushtrain runners" if state is State.FAILED else ""
+        try:
+            synced.seal(self._store, run)
+        except StoreError as error:  # It ends all the same, and its folders stay.
+            logger.warning("%s: what was synced is not sealed: %s", run.id, error)
         runs.move(self._store, run.id, state, at_s=time.time(), reason=reason, tip=tip, exit_code=code)
 
     def _tell(self, run: Run, reason: str, *, tip: str = "") -> None:

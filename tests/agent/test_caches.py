@@ -150,14 +150,16 @@ def test_what_a_run_left_here_that_ended_elsewhere_goes_once_the_store_has_all_o
     store: Store, home: Path
 ) -> None:
     """A run that was preempted leaves its folder on hosts that it never sees again."""
-    sealed, unsealed, goes_on, unknown = (f"20200101-00000{number}-aaaa" for number in range(4))
-    for each, states in ((sealed, [State.FAILED]), (unsealed, [State.FAILED]), (goes_on, [State.RUNNING])):
-        made.run(store, each, *states)
+    sealed, unsealed, goes_on, unknown, untrained = (f"20200101-00000{number}-aaaa" for number in range(5))
+    for each, end in ((sealed, State.FAILED), (unsealed, State.FAILED), (goes_on, State.COLLECTING)):
+        made.run(store, each, State.RUNNING)
+        runs.move(store, each, end, at_s=2.0, attempts=(runs.Attempt(number=1, started_at_s=1.0),))
+    made.run(store, untrained, State.PREPARING, State.CANCELLED)
     for each in (sealed, goes_on):
         store.write(runs.key(each, "outputs.json"), b"{}")
-    for each in (sealed, unsealed, goes_on, unknown):
+    for each in (sealed, unsealed, goes_on, unknown, untrained):
         (home / "scratch" / each / "node-0" / "work").mkdir(parents=True)
-    assert caches.tidy(home, store) == (sealed,)
+    assert set(caches.tidy(home, store)) == {sealed, untrained}
     assert sorted(path.name for path in (home / "scratch").iterdir()) == [unsealed, goes_on, unknown]
     assert caches.tidy(home, store) == ()
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from runner import runs
+from runner import manifest, runs
+from runner import plan as plans
 from runner.engines.tending import Tender
-from runner.runs import Run, State
+from runner.runs import Attempt, Run, State
 from runner.store import Store, open_store
+from runner.sync import Mirror
 from tests.fakes.slurm import Said, host
+from tests.flow import made as flow
 
 HOUR_S = 3600.0
 
@@ -110,3 +113,59 @@ def test_a_host_that_was_given_a_job_twice_is_resumed_by_whoever_looks_after_a_j
     slurm = Said(queue=queue, answers={"scontrol show node": drained, "scontrol update NodeName=h0": ""})
     looked(store, run, slurm)
     assert "scontrol update NodeName=h0 State=RESUME" in slurm.asked
+
+
+def put_back(store: Store, run: Run, tmp_path: Path) -> None:
+    """It trained on two hosts, of which each sent what it wrote; then it was preempted."""
+    plan = flow.plan()
+    store.write(runs.key(run.id, "plan.json"), plans.to_json(plan).encode())
+    attempt = Attempt(number=1, started_at_s=1.0, outcome="lost")
+    runs.move(store, run.id, State.RUNNING, at_s=1.0, attempts=(attempt,))
+    for node in range(2):
+        written = tmp_path / f"written-{node}"
+        written.mkdir()
+        (written / "weights").write_text(f"of {node}")
+        (written / "train.log").write_text("grows")
+        Mirror(store, runs.key(run.id, f"live/node-{node}/"), {"outputs": written}).sync()
+    runs.move(store, run.id, State.PREPARING, at_s=2.0)
+
+
+def waits(run: Run, **more: str) -> Said:
+    queue = [{"JobID": "3", "Name": run.id, "StateCompact": "PD", "PriorityLong": "1", **more}]
+    return Said(queue=queue, answers={"scancel": "", "scontrol show node": host("h0")})
+
+
+def test_what_was_synced_is_the_outputs_of_a_run_that_is_cancelled_while_it_waits_again(
+    store: Store, tmp_path: Path
+) -> None:
+    run = made(store)
+    put_back(store, run, tmp_path)
+    runs.request_cancel(store, run.id, how="stop")
+    seen = looked(store, runs.load(store, run.id), waits(run))
+    assert (seen.state, seen.exit_code) == (State.CANCELLED, 130)
+    files = manifest.Manifest.from_json(store.read(runs.key(run.id, "outputs.json"))).files
+    kept = {each.path: store.read_blob(each.digest) for each in files}
+    assert kept == {
+        "node-1/outputs/train.log": b"grows",
+        "node-1/outputs/weights": b"of 1",
+        "outputs/train.log": b"grows",
+        "outputs/weights": b"of 0",
+    }
+    assert list(store.keys(runs.key(run.id, "live/"))) == []
+
+
+def test_a_run_that_slurm_puts_back_for_ever_keeps_what_was_synced_as_well(
+    store: Store, tmp_path: Path
+) -> None:
+    run = made(store)
+    put_back(store, run, tmp_path)
+    seen = looked(store, runs.load(store, run.id), waits(run, RestartCnt="40"))
+    assert seen.state is State.FAILED
+    assert b"outputs/weights" in store.read(runs.key(run.id, "outputs.json"))
+
+
+def test_a_run_that_never_trained_ends_without_outputs(store: Store) -> None:
+    run = made(store)
+    runs.request_cancel(store, run.id, how="stop")
+    assert looked(store, run, waits(run)).state is State.CANCELLED
+    assert list(store.keys(runs.key(run.id, "outputs"))) == []
