@@ -74,13 +74,24 @@ class Growth:
             self.provider.stop(names)
 
     def retry(self, names: Sequence[str] = ()) -> tuple[str, ...]:
-        """Forget failures of those hosts, or of all, and return of which: they may be started again at once."""
+        """Forget failures of those hosts, or of all, and return of which: they may be started again at once.
+
+        Raises UsageError for a host that there cannot be.
+        """
         with self._alone():
             starts = Starts.load(self.state)
+            if unknown := [name for name in names if name not in self.settings.names]:
+                known = ", ".join(
+                    f"{kind}-1 to {kind}-{each.max_hosts}" for kind, each in self.settings.hosts.items()
+                )
+                raise UsageError(
+                    f"{', '.join(unknown)}: no host that comes and goes; there are {known}",
+                    tip="pushtrain agent power retry, for all whose start failed",
+                )
             chosen = tuple(name for name in starts.failed if name in names or not names)
             for name in chosen:
                 self._reset(name)
-                starts.forget(name)
+                self._started(name, starts)
             return chosen
 
     def tend(self) -> None:
@@ -124,7 +135,7 @@ class Growth:
                 self._tell_address(machine)
         elif not node.states & _OFF:
             if node.name in starts.failed and "NOT_RESPONDING" not in node.states:
-                starts.forget(node.name)
+                self._started(node.name, starts)
             if machine is None and "NOT_RESPONDING" in node.states:
                 # Slurm would wait for longer before it starts its jobs elsewhere.
                 self._down(node.name, "its machine is gone")
@@ -154,7 +165,9 @@ class Growth:
     def _words(self, name: str, failure: Failure) -> str:
         most = self.settings.attempts
         if failure.count < most:
-            then = f"next try {time.strftime('%H:%M:%SZ', time.gmtime(failure.again_s))}"
+            # It is reset then, and Slurm starts none within `stop_within` of that.
+            at_s = failure.again_s + self.settings.stop_within
+            then = f"next try after {time.strftime('%H:%M:%SZ', time.gmtime(at_s))}"
         else:
             then = f"given up: pushtrain agent power retry {name}"
         return f"start {failure.count} of {most} failed ({then}): {failure.reason}"
@@ -166,6 +179,11 @@ class Growth:
     def _reset(self, name: str) -> None:
         """As one that is off: jobs may have it started. Slurm calls `suspend` for it once more."""
         self.slurm.run("scontrol", "update", f"nodename={name}", "state=power_down")
+
+    def _started(self, name: str, starts: Starts) -> None:
+        """Its failures are over: Slurm itself would keep the reason."""
+        self.slurm.run("scontrol", "update", f"nodename={name}", "reason=")
+        starts.forget(name)
 
     def _tell_address(self, machine: Machine) -> None:
         if machine.address:
@@ -196,6 +214,11 @@ class Growth:
 def of_this_head() -> Growth:
     """The hosts that come and go with the head on this machine. Raises EngineError, UsageError where there are none."""
     told = about()
+    if told.role != "head":
+        raise UsageError(
+            f"hosts that come and go are started by the head, {told.head}",
+            tip=f"on {told.head}: pushtrain agent power retry",
+        )
     settings = elastic.kept(Path(told.state))
     if settings is None:
         raise UsageError(

@@ -39,8 +39,9 @@ GIVEN_UP_AFTER_S = 10 * LASTS_S
 
 
 def waiting(slurm: Slurm) -> tuple[str, ...]:
-    """The runs whose jobs wait, by their ids. Raises EngineError."""
-    return tuple(job.name for job in slurms.jobs(slurm) if job.waits and job.comment.startswith("pushtrain "))
+    """The runs whose jobs wait, also for hosts that are being started, by their ids. Raises EngineError."""
+    found = (job for job in slurms.jobs(slurm) if job.waits or job.starting)
+    return tuple(job.name for job in found if job.comment.startswith("pushtrain "))
 
 
 def watch(slurm: Slurm, *, store: str | None, ended: Callable[[], bool]) -> None:

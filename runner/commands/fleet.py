@@ -54,7 +54,7 @@ def queue(asked: argparse.Namespace) -> int:
     if asked.json:
         print(json.dumps([dataclasses.asdict(each) for each in shown], indent=2))
         return 0
-    running = sum(not job.waits for job in jobs)
+    running = sum(not (job.waits or job.starting) for job in jobs)
     render.queue(console(), shown, running=running, now_s=time.time())
     return 0
 

@@ -76,7 +76,7 @@ def queue(console: Console, shown: Sequence[Waiter], *, running: int, now_s: flo
         head.append(plain_line(f"{asked}, waits for {_lasts(now_s - each.submitted_at_s)}"))
         console.print(head, highlight=False)
         told = each.why
-        if not each.held:
+        if not (each.held or each.starting):
             told = f"{_why(each)}{_behind(each)}; {_starts(each.starts_at_s, now_s)}"
         text = Text(plain_line(told), style="dim")
         console.print(Padding(text, (0, 0, 0, 5), expand=False), highlight=False)

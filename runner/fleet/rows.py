@@ -45,6 +45,7 @@ class Host:
 @dataclass(frozen=True, kw_only=True)
 class Waiter:
     """A row of `queue`. `position` is None of a job that Slurm does not start (`held`); times as in `Job`.
+    Of one that is `starting` the hosts are chosen, and are being started or made ready.
 
     `behind` are the first of `behind_count`: who holds what it needs, then who stands before it. Of a thousand jobs
     each stands behind all before it, which have rows of their own.
@@ -63,6 +64,7 @@ class Waiter:
     starts_at_s: float | None
     held: bool
     restarts: int
+    starting: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +120,8 @@ def _gpus(node: Node, answer: Answer | None) -> str:
 
 
 def queue(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Waiter, ...]:
-    """All that wait, the next one first; those that are held come last."""
-    first = in_order(jobs)
+    """All that wait: those whose hosts are being started, then the next one; those that are held come last."""
+    first = (*(job for job in jobs if job.starting), *in_order(jobs))
     held = [job for job in jobs if job.held]
     numbered = [*((number, job) for number, job in enumerate(first, 1)), *((None, job) for job in held)]
     moment = Moment(jobs, nodes)
@@ -147,6 +149,7 @@ def _waiter(job: Job, position: int | None, moment: Moment) -> Waiter:
         starts_at_s=waiting.starts_at_s,
         held=job.held,
         restarts=job.restarts,
+        starting=job.starting,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runner.fleet import cluster, versions
-from runner.slurm.waiting import why_away
+from runner.slurm.waiting import failed_start, power, why_away
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,14 +13,8 @@ if TYPE_CHECKING:
     from runner.fleet.scrape import Answer
     from runner.slurm import Job, Node
 
-_POWER = {
-    "POWERED_DOWN": "switched off; started when a run needs it",
-    "POWERING_DOWN": "being switched off",
-    "POWERING_UP": "being started",
-    "POWER_DOWN": "about to be switched off",
-    "REBOOT_ISSUED": "rebooting",
-    "REBOOT_REQUESTED": "about to reboot",
-}
+# Begins the reason of a drain that the host's health check undoes.
+_BY_ITSELF = "pushtrain: "
 # What Slurm writes as the reason of a host that is down, and what a person does then.
 _CURES = (
     ("Not responding", "is it on, and reachable? there: pushtrain agent status"),
@@ -44,9 +38,10 @@ def state(node: Node, jobs: Sequence[Job], answer: Answer | None = None) -> str:
 
 def is_well(node: Node, answer: Answer | None = None) -> bool:
     """Whether nobody has to do anything."""
-    power = node.states & set(_POWER)
     told = answer is None or not (answer.trouble or answer.daemons_down or any(c.fault for c in answer.cards))
-    return bool(power) or (node.takes_jobs and told and not _skew(node))
+    if failed_start(node) and not node.takes_jobs:
+        return False
+    return bool(power(node)) or (node.takes_jobs and told and not _skew(node))
 
 
 def _skew(node: Node) -> str:
@@ -56,23 +51,33 @@ def _skew(node: Node) -> str:
 
 
 def _by_slurm(node: Node, jobs: Sequence[Job]) -> str:
-    for flag, words in _POWER.items():
-        if flag in node.states:
-            return words
+    if words := power(node):
+        needed = "; started when a run needs it" if words == "switched off" else ""
+        return "; ".join(filter(None, (words + needed, failed_start(node))))
     said = why_away(node)
     since = f" since {said.since.replace('T', ' ')} UTC" if said.since else ""
     if "DOWN" in node.states:
-        return f"down{since}: {said.text or 'no reason given'}; {_cure(node, said.text)}"
+        cure = "" if failed_start(node) else f"; {_cure(node, said.text)}"
+        return f"down{since}: {said.text or 'no reason given'}{cure}"
     if _is_silent(node):
         return f"not responding{since}; {_cure(node, 'Not responding')}"
     if "INVAL" in node.states or "INVALID_REG" in node.states:
         return f"refused: {said.text or 'it registered with less than it has'}; there: pushtrain agent start"
     if node.states & {"DRAIN", "FAIL", "FAILING"}:
-        why = f": {said.text}" if said.text else ""
-        return f"draining{why}" if jobs else f"drained{since}{why}; when done: {_resume(node)}"
+        return _drained(node, jobs, since)
     if "MAINT" in node.states:
         return "kept for maintenance"
     return _busy(node, jobs)
+
+
+def _drained(node: Node, jobs: Sequence[Job], since: str) -> str:
+    said = why_away(node).text
+    why = f": {said}" if said else ""
+    if jobs:
+        return f"draining{why}"
+    if said.startswith(_BY_ITSELF) and cluster.version(node):
+        return f"drained{since}{why}; it is resumed by itself when that is over"
+    return f"drained{since}{why}; when done: {_resume(node)}"
 
 
 def _busy(node: Node, jobs: Sequence[Job]) -> str:

@@ -53,6 +53,11 @@ class Job:
         return self.state == "PENDING"
 
     @property
+    def starting(self) -> bool:
+        """Whether its hosts are not there yet, or not ready for it: they may have to be started first."""
+        return self.state == "CONFIGURING"
+
+    @property
     def held(self) -> bool:
         """Whether Slurm itself starts it never, until somebody releases it."""
         return self.waits and self.priority == 0

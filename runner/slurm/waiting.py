@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runner.slurm import labels
@@ -35,6 +35,16 @@ _REASONS = {
     "Prolog": "its hosts are being made ready (Prolog)",
     "Cleaning": "what ran before it is being cleared away (Cleaning)",
 }
+# How a host is that can be switched off, in the order in which one state stands before another.
+_POWER = {
+    "POWERED_DOWN": "switched off",
+    "POWERING_DOWN": "being switched off",
+    "POWERING_UP": "being started",
+    "POWER_DOWN": "about to be switched off",
+    "REBOOT_ISSUED": "rebooting",
+    "REBOOT_REQUESTED": "about to reboot",
+}
+_FAILED_START = re.compile(r"start \d+ of \d+ failed .*", re.DOTALL)
 _HELD = {
     "JobHeldUser": "somebody holds it (JobHeldUser)",
     "JobHeldAdmin": "an administrator holds it (JobHeldAdmin)",
@@ -68,9 +78,24 @@ class Moment:
         self._meeting: dict[tuple[_Demand, _Demand], bool] = {}
 
     def explain(self, job: Job) -> Waiting:
-        """Why a job that waits has not started."""
+        """Why a job that waits, or whose hosts are being started, has not started."""
+        if job.starting:
+            return Waiting(why=self._coming(job))
         if job.held:
             return Waiting(why=_held(job))
+        found = self._explain(job)
+        failed = [(node.name, failed_start(node)) for node in self._fit(job)]
+        untold = [f"{name}: {why}" for name, why in failed if why and why not in found.why]
+        return replace(found, why=f"{found.why}; {_some(untold)}") if untold else found
+
+    def _coming(self, job: Job) -> str:
+        hosts = [node for node in self.nodes if node.name in self._hosts.get(job.id, ())]
+        away = [node for node in hosts if not node.takes_jobs]
+        if not away:
+            return "its hosts are being made ready"
+        return f"it waits for its host{'s' * (len(hosts) > 1)} to start: {_away(away)}"
+
+    def _explain(self, job: Job) -> Waiting:
         reason = job.reason.partition(",")[0]
         if reason == "BeginTime" and job.restarts:
             why = "it was put back into the queue: Slurm lets such a job wait for two minutes"
@@ -171,6 +196,19 @@ def why_away(node: Node) -> Told:
     return Told(text=found[1], by=found[2], since=found[3]) if found else Told(text=node.reason)
 
 
+def power(node: Node) -> str:
+    """How a host is that is off, or on its way there or back, such as `being started`; empty of any other."""
+    if "DOWN" in node.states and failed_start(node):
+        return ""
+    return next((words for flag, words in _POWER.items() if flag in node.states), "")
+
+
+def failed_start(node: Node) -> str:
+    """Why a host that comes and goes was not started the last time, and when it is tried again; empty of any other."""
+    found = _FAILED_START.fullmatch(why_away(node).text)
+    return found[0] if found else ""
+
+
 def _rank(job: Job) -> tuple[int, int, int]:
     tier = _TIER.fullmatch(job.partition)
     number = re.match(r"\d+", job.id)
@@ -240,7 +278,9 @@ def _away(nodes: Sequence[Node]) -> str:
 def _state(node: Node) -> str:
     told = why_away(node).text
     said = f" ({told})" if told and told != "Not responding" else ""
-    if "NOT_RESPONDING" in node.states:
+    if words := power(node):
+        return f"is {words}" + (f" ({failed})" if (failed := failed_start(node)) else "")
+    if "NOT_RESPONDING" in node.states and not failed_start(node):
         return f"does not respond{said}"
     if "DRAIN" in node.states:
         return f"is drained{said}"

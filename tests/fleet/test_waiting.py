@@ -6,7 +6,11 @@ import dataclasses
 
 import pytest
 
+from runner.fleet import standing
+from runner.fleet.rows import queue
 from runner.slurm.hostlist import expand
+from runner.slurm.nodes import Node
+from runner.slurm.nodes import read as read_nodes
 from runner.slurm.waiting import Waiting, explain, fits, in_order, label, wants, why_away
 from tests.fleet import recordings
 
@@ -100,6 +104,66 @@ def test_a_run_that_was_put_back_waits_two_minutes() -> None:
     job = recordings.job("full", "later-2222")
     assert "not to start earlier" in explain(job, (), ()).why
     assert "two minutes" in explain(dataclasses.replace(job, restarts=1), (), ()).why
+
+
+FAILED = "start 1 of 2 failed (next try after 11:03:52Z): /nope: No such file or directory"
+
+
+def cloud(states: str, reason: str = "") -> Node:
+    said = f" Reason={reason} [root@2026-11-22T11:02:52]" if reason else ""
+    return read_nodes(f"NodeName=a-1 CPUTot=2 State={states} AvailableFeatures=pushtrain,elastic{said}")[0]
+
+
+@pytest.mark.parametrize(
+    ("states", "reason", "word"),
+    [
+        ("IDLE+CLOUD+POWERED_DOWN", "", "switched off"),
+        ("IDLE+CLOUD+POWERING_DOWN", FAILED, "being switched off"),
+        ("MIXED+CLOUD+NOT_RESPONDING+POWERING_UP", "", "being started"),
+        ("DOWN+CLOUD+NOT_RESPONDING+POWERING_UP", FAILED, "down"),
+    ],
+)
+def test_a_host_that_comes_and_goes_is_told_in_one_word_and_with_its_failed_start(
+    states: str, reason: str, word: str
+) -> None:
+    host = cloud(states, reason)
+    waits = dataclasses.replace(recordings.job("full", "big-5e6f"), nodes=1, gpus_per_node=0, features="")
+    why = explain(waits, (waits,), (host,)).why
+    assert f"a-1 is {word}" in why
+    row = standing.state(host, ())
+    assert row.startswith(word)
+    assert (FAILED in why) == (FAILED in row) == bool(reason)
+    assert standing.is_well(host) is not bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "then"),
+    [
+        (
+            "pushtrain: not of a job, and on its GPUs: process 7 (x) of root",
+            "resumed by itself when that is over",
+        ),
+        ("new disk", "when done: pushtrain agent resume a-1"),
+    ],
+)
+def test_a_drained_host_tells_who_resumes_it(reason: str, then: str) -> None:
+    host = dataclasses.replace(cloud("IDLE+DRAIN", reason), comment='{"pushtrain":"0.1.0"}')
+    assert standing.state(host, ()).endswith(then)
+
+
+def test_a_job_whose_hosts_are_being_started_waits_for_them() -> None:
+    waits = recordings.job("full", "big-5e6f")
+    starts = dataclasses.replace(waits, state="CONFIGURING", hosts="a-1", nodes=1)
+    host = cloud("MIXED+CLOUD+NOT_RESPONDING+POWERING_UP")
+    (row,) = queue((starts,), (host,))
+    assert (row.position, row.starting, row.held) == (1, True, False)
+    assert row.why == "it waits for its host to start: a-1 is being started"
+    assert explain(starts, (starts,), (cloud("MIXED+CLOUD"),)).why == "its hosts are being made ready"
+
+
+def test_one_that_was_put_back_tells_the_failed_start_too() -> None:
+    job = dataclasses.replace(recordings.job("full", "later-2222"), restarts=1, features="", gpus_per_node=0)
+    assert f"; a-1: {FAILED}" in explain(job, (job,), (cloud("DOWN+POWERING_UP", FAILED),)).why
 
 
 @pytest.mark.parametrize("reason", ["QOSMaxGRESPerUser", "AssocGrpGRES"])
