@@ -23,13 +23,15 @@ class Progress:
 
     def note(self, node: int, event: Mapping[str, Any]) -> None:
         """Take a `progress` event of a host's."""
-        done, total = event["bytes"], event.get("total")
+        done, total, waits = event["bytes"], event.get("total"), event.get("waits")
         of = f" of {format_size(total)}" if total else ""
         key = (self._names.get(node, f"node {node}"), event["what"])
-        self._parts[key] = f"{key[1]} {format_size(done)}{of}"
-        if total and done >= total:
+        before = self._parts.get(key)
+        self._parts[key] = f"{key[1]}: {waits}" if waits else f"{key[1]} {format_size(done)}{of}"
+        is_news = bool(waits) and self._parts[key] != before
+        if (total and done >= total) or waits == "":
             del self._parts[key]
-        if self._parts and time.monotonic() >= self._said_at_s + SAY_EVERY_S:
+        if self._parts and (is_news or time.monotonic() >= self._said_at_s + SAY_EVERY_S):
             self._said_at_s = time.monotonic()
             self._say(
                 "fetching: " + ", ".join(f"{host} {text}" for (host, _), text in sorted(self._parts.items()))

@@ -50,6 +50,12 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
         with translated("the image cannot be looked up"):
             if has_image(client, reference):
                 return
+        if reference.startswith("sha256:"):
+            raise EnvironmentFailed(
+                f"{socket.gethostname()} has no image {reference[:19]}: it is only in the Docker of the host that "
+                "has the run's first node",
+                tip="docker push it to a registry that all hosts reach, and name it so in environment.image",
+            )
         if DIGEST not in reference:
             raise EnvironmentFailed(
                 f"{socket.gethostname()} has no image {reference}, and no registry is configured to take it from",
@@ -72,8 +78,17 @@ def _pull(start: Callable[[], Iterable[dict[str, Any]]], reference: str, progres
                 raise failed
             raise _refused(reference, said, is_final=is_final)
         logger.warning("%s: %s; asking again in %.0f s", reference, said, pause_s)
+        progress.wait(said if is_docker else _waits(reference, said))
         time.sleep(pause_s)
         pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+    if since_s is not None:
+        progress.wait("")
+
+
+def _waits(reference: str, said: str) -> str:
+    """For what the host waits, with the end of what Docker said: before that stands the way to it."""
+    registry, why = reference.partition("/")[0], said.rpartition(": ")[2]
+    return f"the registry {registry} does not answer ({why}); trying again for a minute"
 
 
 def _failure(start: Callable[[], Iterable[dict[str, Any]]], progress: Progress) -> PushtrainError | None:

@@ -44,8 +44,8 @@ ATTEMPT, OLDER = "attempt", "older"
 class Node:
     """What a Job says, done on this host. `on_first_line` is called for each rank, from a thread of its own.
 
-    `on_progress` is called by `fetch`, every two seconds, with what is brought: `what`, `bytes`, `total`. `before` is
-    the same node in the attempt before.
+    `on_progress` is called by `fetch`, every two seconds, with what is brought: `what`, `bytes`, `total`; with
+    `waits` where it is waited for. `before` is the same node in the attempt before.
     """
 
     def __init__(

@@ -30,6 +30,10 @@ class Progress:
         """So much more came."""
         self.note(self._bytes + size_bytes, self._total)
 
+    def wait(self, why: str) -> None:
+        """Nothing comes for now, and why; empty where it comes again. Told at once: whoever looks wonders."""
+        self._tell({"what": self._what, "bytes": self._bytes, "total": self._total, "waits": why})
+
     def note(self, size_bytes: int, total_bytes: int | None) -> None:
         """So much came until now. What takes less than two seconds says nothing."""
         self._bytes, self._total = size_bytes, total_bytes

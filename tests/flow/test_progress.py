@@ -28,3 +28,17 @@ def test_who_has_nothing_to_fetch_says_nothing() -> None:
     said: list[str] = []
     Progress({0: "gpu1"}, say=said.append).end()
     assert said == []
+
+
+def test_what_a_host_waits_for_is_told_at_once_and_forgotten_when_it_comes() -> None:
+    said: list[str] = []
+    progress = Progress({0: "gpu1", 1: "gpu2"}, say=said.append)
+    told = {"event": "progress", "what": "image", "bytes": 0, "total": None}
+    progress.note(0, told)
+    for _ in range(2):
+        progress.note(1, {**told, "waits": "the registry h0:5000 does not answer; trying again"})
+    last = "fetching: gpu1 image 0 B, gpu2 image: the registry h0:5000 does not answer; trying again"
+    assert said == ["fetching: gpu1 image 0 B", last]
+    progress.note(1, {**told, "waits": ""})
+    progress.note(0, {**told, "waits": "Docker does not answer any more"})
+    assert said[2:] == ["fetching: gpu1 image: Docker does not answer any more"]

@@ -56,8 +56,13 @@ DOWN = [{"error": "dial tcp 10.0.0.1:5000: connect: connection refused"}]
 
 def test_a_registry_that_does_not_answer_is_asked_again() -> None:
     registry = Registry(DOWN, [{"status": "Pull complete"}])
-    images._pull(registry, "registry/x@sha256:0", silent())
+    told = list[dict[str, Any]]()
+    images._pull(registry, "registry/x@sha256:0", Progress("image", told.append))
     assert registry.asked == 2
+    assert [each["waits"] for each in told] == [
+        "the registry registry does not answer (connection refused); trying again for a minute",
+        "",
+    ]
 
 
 def test_an_image_that_the_registry_does_not_have_is_asked_for_once() -> None:
@@ -116,3 +121,15 @@ def test_without_a_registry_the_host_that_lacks_the_image_says_what_to_do(
     with pytest.raises(EnvironmentFailed, match=r"has no image .*no registry is configured") as raised:
         images.bring(f"{LOCAL}:unknown", cache=tmp_path, progress=silent())
     assert "--registry" in raised.value.tip
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(300)
+def test_an_image_that_only_another_host_has_is_to_be_pushed(
+    docker_engine: DockerEngine, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        EnvironmentFailed, match=r"has no image sha256:0{12}: it is only in the Docker"
+    ) as raised:
+        images.bring("sha256:" + "0" * 64, cache=tmp_path, progress=silent())
+    assert "docker push" in raised.value.tip
