@@ -16,6 +16,7 @@ from runner.errors import EngineError, NotFound, StoreError, TimedOut
 from runner.host.ownership import NOT_THIS_STORE, another_store
 from runner.runs import State
 from runner.slurm.doubled import Doubled
+from runner.slurm.trouble import no_cluster
 from runner.slurm.waiting import Moment
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Tender:
             try:
                 self._alive[run.id] = self._tend(run)
             except EngineError as error:  # A head that boots: runs go on meanwhile.
-                logger.warning("%s", error)
+                # Whoever only reads the store of a fleet is told of no cluster.
+                logger.log(logging.DEBUG if no_cluster(error) else logging.WARNING, "%s", error)
                 self._alive.setdefault(run.id, True)
             self._seen_at_s[run.id] = time.monotonic()
         return self._alive[run.id]

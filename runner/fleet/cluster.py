@@ -10,6 +10,7 @@ from runner import slurm
 from runner.errors import EngineError
 from runner.fleet import scrape, versions
 from runner.slurm.allocated import allocated
+from runner.slurm.trouble import no_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from runner.slurm import Job, Node
 
 PATIENCE_S = 5.0
-# What Slurm's commands say where no slurm.conf tells them of a cluster.
-_NONE = ("configuration source", "there is no command", "there is no sbatch", "cannot stat file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ def find() -> slurm.Slurm | None:
         found = replace(slurm.find(), patience_s=PATIENCE_S)
         found.run("scontrol", "show", "config")
     except EngineError as error:
-        if any(word in str(error) for word in _NONE):
+        if no_cluster(error):
             return None
         raise
     return found

@@ -9,6 +9,8 @@ from runner.errors import EngineError
 
 # As slurmctld's commands say it where nobody listens on the head, or the head is off.
 _SILENT = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "standby mode")
+# As its commands say it where no slurm.conf tells them of a cluster, or they are not there.
+_NONE = ("configuration source", "there is no command", "there is no sbatch", "cannot stat file")
 _HEAD = re.compile(r"^\s*SlurmctldHost\s*=\s*([^\s(]+)(?:\(([^)\s]+)\))?", re.MULTILINE | re.IGNORECASE)
 
 
@@ -38,6 +40,11 @@ def stopped(conf: Path | None, said: str = "") -> EngineError | None:
     if ("unge" not in said and (conf.parent / "munge.socket").exists()) or _runs(conf.parent):
         return None
     return EngineError("the agent of this host does not run", tip="sudo pushtrain agent start")
+
+
+def no_cluster(error: EngineError) -> bool:
+    """Whether a command failed since this machine is of no cluster."""
+    return any(word in str(error) for word in _NONE)
 
 
 def of_agent(conf: Path) -> bool:

@@ -64,3 +64,11 @@ def test_what_is_to_be_typed_finds_the_fleet_of_the_agent(conf: Path) -> None:
     assert f"SLURM_CONF={conf} sinfo -R" in trouble.explained("sbatch", "Invalid qos", conf=conf).tip
     assert "sudo" in trouble.explained("scontrol", "Access/permission denied", conf=conf).tip
     assert trouble.explained("sbatch", "Invalid qos", conf=None).tip == "sinfo -R"
+
+
+@pytest.mark.parametrize(
+    ("said", "is_none"),
+    [("squeue: fatal: Could not establish a configuration source", True), (SILENT, False)],
+)
+def test_a_machine_of_no_cluster_is_told_from_a_head_that_is_silent(said: str, is_none: bool) -> None:
+    assert trouble.no_cluster(trouble.explained("squeue", said, conf=None)) is is_none
