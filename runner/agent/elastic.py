@@ -6,7 +6,8 @@ from pathlib import Path
 
 from runner.agent.cards import gres_type
 from runner.agent.token import write_secret
-from runner.providers.settings import Elastic, Kind, load
+from runner.errors import UsageError
+from runner.providers.settings import TIP, Elastic, Kind, load
 from runner.slurm import Node
 from runner.slurm.conf import ELASTIC, FEATURE, Power
 from runner.slurm.labels import feature
@@ -16,8 +17,13 @@ _MIB = 2**20
 
 
 def keep(given: Path, state: Path) -> Elastic:
-    """Check elastic.yml and keep a copy in the head's lasting folder. Raises SpecError with all its faults."""
-    settings = load(given)
+    """Check elastic.yml and keep a copy in the head's lasting folder.
+
+    Raises UsageError where there is none, SpecError with all its faults.
+    """
+    if not given.is_file():
+        raise UsageError(f"--elastic {given}: there is no such file", tip=TIP)
+    settings = load(given, here=True)
     write_secret(state / FILE, given.read_bytes())
     return settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.agent import elastic
-from runner.errors import SpecError
+from runner.errors import SpecError, UsageError
 from runner.providers import settings
 from runner.slurm import conf
 from runner.slurm.conf import Cluster
@@ -61,6 +61,45 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
     assert "elastic.yml:6:11: hosts.a100.gpus: 'many' cannot be used; expected a whole number" in said
 
 
+def test_what_does_not_fit_together_is_told_beside_what_is_wrong_by_itself() -> None:
+    wrong = GOOD.replace("idle: 10m", "idel: 10m").replace("min_hosts: 1", "min_hosts: 5")
+    wrong = wrong.replace("    gpu: NVIDIA A100-SXM4-40GB\n", "").replace(", types: [c7i.2xlarge]", "")
+    said = faults(wrong.replace("ec2:", "command: {start: a, stop: b}\nec2:"))
+    for each in (
+        "idel: is not known",
+        "hosts.a100.min_hosts: 5 is more than max_hosts",
+        "hosts.a100.gpu: is missing",
+        "hosts.cpu.types: is missing",
+        "command: more than one provider",
+        "command.list: is missing",
+    ):
+        assert each in said
+
+
+def test_the_programs_have_to_be_on_the_head(tmp_path: Path) -> None:
+    file = tmp_path / "given.yml"
+    commands = 'command: {start: /nope 1, stop: ./here, list: "sh \'x"}'
+    file.write_text(f"hosts: {{a: {{cpus: 1, memory: 1GiB, max_hosts: 1}}}}\n{commands}\n")
+    with pytest.raises(SpecError) as failed:
+        elastic.keep(file, tmp_path)
+    said = str(failed.value)
+    assert "given.yml:2:18: command.start: /nope is not on this machine" in said
+    assert (
+        "command.stop: ./here is none from the folder where it runs; expected a path that begins with /"
+        in said
+    )
+    assert "command.list: " in said
+    assert "each quote closed" in said
+    file.write_text(file.read_text().replace(commands, "command: {start: sh a, stop: sh b, list: sh c}"))
+    assert elastic.keep(file, tmp_path) == elastic.kept(tmp_path)
+
+
+def test_a_file_that_is_not_there_is_said_with_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--elastic /nope\.yml: there is no such file") as failed:
+        elastic.keep(Path("/nope.yml"), tmp_path)
+    assert "--elastic FILE" in failed.value.tip
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -70,6 +109,17 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
         ("subnets: [subnet-1]", "subnets: []", "ec2.subnets: is an empty list"),
         ("s3://fleet/join", "https://fleet/join", "ec2.token: 'https://fleet/join' cannot be used"),
         ("ec2:", "command: {start: a, stop: b, list: c}\nec2:", "more than one provider"),
+        (
+            "s3://fleet/join",
+            "s3://b/j",
+            "ec2.token: 'b' is no name of a bucket; expected 3 to 63 small letters",
+        ),
+        ("s3://fleet/join", "s3://fleet/j n", "ec2.token: 'j n' cannot be used; expected letters, digits"),
+        (
+            "memory: 30GiB",
+            "memory: 1",
+            "hosts.cpu.memory: 1 bytes are too few for a host; expected at least 512MiB",
+        ),
         ("  a100:", "  A100:", "small letters, digits and -"),
     ],
 )
