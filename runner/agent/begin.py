@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from runner.agent import (
     membership,
     needs,
     processes,
+    reach,
     token,
     wishes,
 )
@@ -35,6 +36,7 @@ from runner.slurm.conf import Cluster, Ports
 if TYPE_CHECKING:
     from runner.agent.inventory import Inventory
     from runner.agent.layout import About
+    from runner.agent.reach import Tell
     from runner.agent.token import Token
     from runner.agent.wishes import HeadWish, Wish
 
@@ -42,6 +44,8 @@ REGISTERED_WITHIN_S = 60.0
 GIVE_UP_AFTER_FAILURES = 4
 # A head that says no for so long means it; in its first second it may not know better.
 DENIED_AFTER_S = 8.0
+# A head that boots is not waited for any longer by whoever typed the start; the agent does.
+AWAY_AFTER_S = 20.0
 LOCK = "agent.lock"
 # Names the agent that has begun all of its daemons, or has taken them over.
 BEGUN = "agent.begun"
@@ -105,11 +109,13 @@ def _check_no_member(state: State) -> None:
     )
 
 
-def member(wish: Wish, state: State, *, head: str, given: Path, client: bool) -> About:
+def member(wish: Wish, state: State, *, head: str, given: Path, client: bool, tell: Tell) -> About:
     """Write all that makes this machine a host of the fleet of that token, or one that only submits (`client`).
 
+    Of a machine that is of no fleet yet nothing is written before the head can be reached; meanwhile `tell` is told.
+
     Raises Refused for a token that others can read, UsageError, EngineError (with all that is missing, versions that
-    are not the head's included).
+    are not the head's included; and where the head does not answer a first join).
     """
     wishes.check(wish)
     told = token.read(given)
@@ -117,6 +123,8 @@ def member(wish: Wish, state: State, *, head: str, given: Path, client: bool) ->
     address = addresses.own(wish.address) if wish.address is not None else addresses.of_member(reached)
     found = _ready(inventory.look(Path(wish.home)), role="client" if client else "member", told=told)
     found = _offering(found, wish)
+    if not state.knows:
+        reach.await_head(told.cluster, at=reached, asked=head, tell=tell)
     state.make()
     told = replace(told, cluster=replace(told.cluster, address=reached))
     settings = _settings(wish, address)
@@ -228,20 +236,64 @@ def detached(state: State) -> Started:
     return Started(process=process, logs=logs)
 
 
-def wait(about: About, started: Started) -> None:
-    """Return when the head has this host (to a client: answers). Raises EngineError, with the log that says why."""
-    deadline_s = time.monotonic() + REGISTERED_WITHIN_S
-    while time.monotonic() < deadline_s:
+def wait(about: About, started: Started, *, tell: Tell, former: bool) -> bool:
+    """Return True when the head has this host (to a client: answers), telling `tell` meanwhile for what it waits.
+
+    A `former` host of the fleet whose head cannot be reached is False after AWAY_AFTER_S: its agent asks on for ever.
+    Raises EngineError, with the log that says why.
+    """
+    look = _Look(about=about, tell=tell)
+    while look.since_s < REGISTERED_WITHIN_S:
+        look.at_head()
         if started.process.poll() is not None:
             raise _ended(started.logs.tail("agent.log"))
-        if time.monotonic() > deadline_s - REGISTERED_WITHIN_S + DENIED_AFTER_S and _is_denied():
+        if former and look.away_s > AWAY_AFTER_S:
+            return False
+        if look.away is None and look.since_s > DENIED_AFTER_S and reach.is_denied():
             break
-        if _has_begun(started.process.pid):
+        # Slurm's commands ask a head that is away for many seconds, and slurmd may end for it.
+        if _has_begun(started.process.pid) and (look.away is None or about.role == "head"):
             _look_for_failures(about, started.logs)
             if _is_there(about):
-                return
+                return True
         time.sleep(_LOOK_EVERY_S)
-    raise _not_there(about, started.logs)
+    raise reach.explain(about, started.logs)
+
+
+@dataclass(kw_only=True)
+class _Look:
+    """Of a start that waits for its head: why it cannot be reached, if so, and for how long that has been so."""
+
+    about: About
+    tell: Tell
+    away: str | None = None
+    began_s: float = field(default_factory=time.monotonic)
+    reached_s: float = field(default_factory=time.monotonic)
+    told_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def since_s(self) -> float:
+        return time.monotonic() - self.began_s
+
+    @property
+    def away_s(self) -> float:
+        return time.monotonic() - self.reached_s if self.away is not None else 0.0
+
+    def at_head(self) -> None:
+        """Look whether it can be reached, and tell how things stand where that was not told for some seconds."""
+        self.away = reach.closed(self.about.head_address, Ports().slurmctld)
+        if self.away is None:
+            self.reached_s = time.monotonic()
+        if time.monotonic() - self.told_s >= reach.TELL_EVERY_S:
+            self.told_s = time.monotonic()
+            self.tell(f"{self._stands()}; {self.since_s:.0f} s so far")
+
+    def _stands(self) -> str:
+        if self.about.role == "head":
+            return "waiting for Slurm to start"
+        if self.away is not None:
+            return f"the head {self.about.head} does not answer at {self.about.head_address} ({self.away})"
+        return f"waiting for the head {self.about.head} to register this host"
 
 
 _LOOK = "pushtrain agent status"
@@ -294,15 +346,3 @@ def _cure(said: str, name: str) -> str:
     if "ddress already in use" in said or "address already in use" in said:
         return f"another {name} has its port: ss -ltnp shows whose; systemctl disable --now {name}"
     return _LOOK
-
-
-def _is_denied() -> bool:
-    from runner.agent import reach
-
-    return reach.is_denied()
-
-
-def _not_there(about: About, logs: processes.Logs) -> EngineError:
-    from runner.agent import reach
-
-    return reach.explain(about, logs)

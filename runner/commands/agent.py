@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ def start(asked: argparse.Namespace) -> int:
 
     os.umask(0o022)  # Root's files for others to read, none to write; also of the daemons.
     state = _state(asked)
+    former = state.knows
     about = _begin(asked, state)
     if asked.foreground:
         os.environ["PYTHONSAFEPATH"] = "1"
@@ -36,14 +38,36 @@ def start(asked: argparse.Namespace) -> int:
         os.execv(command[0], command)  # noqa: S606  # no shell
     started = begin.detached(state)
     try:
-        begin.wait(about, started)
+        there = begin.wait(about, started, tell=_tell, former=former and about.role != "head")
     except PushtrainError:
         # What does not work is not left running: the next start begins anew.
         started.process.terminate()
         started.process.wait()
+        if not former and about.role != "head":
+            _forget(state)
         raise
-    _tell_started(about, state)
+    if there:
+        _tell_started(about, state)
+    else:
+        print(
+            f"warning: the head {about.head} does not answer at {about.head_address}; the agent runs, and asks on"
+        )
+        print("it takes part as soon as the head is back; here: pushtrain agent status, or agent stop")
     return 0
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _forget(state: State) -> None:
+    """Leave nothing of a fleet of which this machine is not."""
+    from runner.agent import layout, login
+    from runner.slurm.client import run_folder
+
+    state.forget()
+    login.forget(run_folder())
+    layout.forget()
 
 
 def _begin(asked: argparse.Namespace, state: State) -> About:
@@ -54,7 +78,9 @@ def _begin(asked: argparse.Namespace, state: State) -> About:
         return begin.head(_head_wish(asked), state)
     if asked.join is not None:
         wish = wishes.Wish(**_wish(asked))
-        return begin.member(wish, state, head=asked.join, given=asked.token_file, client=asked.client)
+        return begin.member(
+            wish, state, head=asked.join, given=asked.token_file, client=asked.client, tell=_tell
+        )
     return begin.again(state)
 
 
@@ -265,52 +291,44 @@ def status(asked: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def drain(asked: argparse.Namespace) -> int:
-    """Let a host take no more runs."""
-    from runner.agent import membership
-
-    name = _named(asked)
-    membership.drain(name, reason=asked.reason or "drained by hand")
-    jobs = membership.jobs_on(name)
-    print(f"{name} takes no more runs" + (f"; still there: {', '.join(jobs)}" if jobs else ""))
-    return 0
-
-
-def resume(asked: argparse.Namespace) -> int:
-    """Let a host take runs again."""
-    from runner.agent import membership
-
-    name = _named(asked)
-    membership.resume(name)
-    print(f"{name} takes runs")
-    return 0
-
-
 def leave(asked: argparse.Namespace) -> int:
-    """Take this host out of its fleet, after the runs on it have ended, or --now."""
-    from runner.agent import layout, login, membership
-    from runner.slurm.client import run_folder
+    """Take this host out of its fleet, after the runs on it have ended, or --now; or another one that is gone."""
+    from runner.agent import layout
 
     state, about = _state(asked), layout.about()
+    if asked.host is not None and (asked.host != about.name or not about.works):
+        from runner.commands import hosts
+
+        return hosts.remove(asked, about)
     if about.role == "head":
         raise UsageError(
             "the head cannot leave its fleet: all other hosts are lost without it", tip="pushtrain agent stop"
         )
     if about.works:
-        membership.drain(about.name, reason="leaves the fleet")
-        if jobs := membership.jobs_on(about.name):
-            print(
-                f"{about.name} takes no more runs; {'ending' if asked.now else 'waiting for'} {', '.join(jobs)}"
-            )
-            membership.send_away(about.name) if asked.now else membership.wait_for_jobs(about.name)
+        _clear(about.name, now=asked.now)
     if not _end(signal.SIGUSR1):
         raise EngineError("no agent runs here", tip="pushtrain agent start, then pushtrain agent leave")
-    state.forget()
-    login.forget(run_folder())
+    _forget(state)
     print(
         f"{about.name} has left the fleet {about.cluster}; if there is a unit: systemctl disable pushtrain-agent"
     )
     return 0
+
+
+def _clear(name: str, *, now: bool) -> None:
+    """Drain a host and wait until nothing runs there. Raises EngineError."""
+    from runner.agent import membership
+
+    membership.drain(name, reason="leaves the fleet")
+    try:
+        if jobs := membership.jobs_on(name):
+            doing = "ending" if now else "waiting for"
+            print(f"{name} takes no more runs; {doing} {', '.join(jobs)}", flush=True)
+            membership.send_away(name) if now else membership.wait_for_jobs(name)
+    except (KeyboardInterrupt, EngineError):
+        undone = "has not left the fleet, and takes no more runs; to undo that: pushtrain agent resume"
+        print(f"{name} {undone}", file=sys.stderr, flush=True)
+        raise
 
 
 def install(asked: argparse.Namespace) -> int:
@@ -326,14 +344,6 @@ def install(asked: argparse.Namespace) -> int:
     print(f"{path} is written; now type:")
     print("  pushtrain agent stop; systemctl daemon-reload && systemctl enable --now pushtrain-agent")
     return 0
-
-
-def _named(asked: argparse.Namespace) -> str:
-    """The host that a command is about. Raises EngineError on a machine of no fleet, which Slurm would not tell."""
-    from runner.agent import layout
-
-    own = layout.about().name
-    return asked.host or own
 
 
 def _state(asked: argparse.Namespace) -> State:

@@ -199,6 +199,8 @@ def test_hosts_come_back_after_a_reboot_of_the_head_or_themselves_with_no_argume
     for host in (fleet.head, fleet.member):
         host.off()
         fleet.lab.boot(host.name)
+        told = host.run("pushtrain", "runners", check=False).stderr
+        assert "was not started since it booted" in told
         fleet.agent(host, "start")
         fleet.until_idle("h0", "h1")
     said = fleet.head.run("sinfo", "-hN", "-p", "p50", "-o", "%N %f %G", environ=CONF).stdout
@@ -225,7 +227,10 @@ def test_a_host_that_joins_while_the_head_is_away_is_there_when_it_comes(fleet: 
     fleet.join(fleet.member)
     fleet.agent(fleet.head, "stop")
     fleet.agent(fleet.member, "stop")
-    fleet.member.spawn("pushtrain", "agent", "start", "--foreground", environ=PASS, log="agent.log")
+    assert "the agent runs, and asks on" in fleet.agent(fleet.member, "start")
+    assert "would begin another fleet" in fleet.agent(fleet.member, "start", "--head", fails=True)
+    fleet.join(fleet.client, fails=True)
+    assert not fleet.client.path("/var/lib/pushtrain").exists()
     fleet.until(lambda: fleet.member.pids("slurmd") != [])
     fleet.agent(fleet.head, "start")
     fleet.until_idle("h0", "h1")
@@ -243,5 +248,12 @@ def test_a_host_is_drained_resumed_and_leaves(fleet: Fleet) -> None:
     assert fleet.member.pids("munged") == []
     assert "in no fleet" in fleet.agent(fleet.member, "start", fails=True)
     assert "cannot leave" in fleet.agent(fleet.head, "leave", fails=True)
+    assert "no agent was started" in fleet.agent(fleet.member, "status", fails=True)
     fleet.join(fleet.member)
     fleet.until_idle("h0", "h1")
+    assert "on h1: sudo pushtrain agent leave" in fleet.agent(fleet.head, "leave", "h1", fails=True)
+    fleet.agent(fleet.member, "stop")
+    assert "the agent of this host does not run" in fleet.agent(fleet.member, "drain", fails=True)
+    fleet.until(lambda: fleet.states()["h1"].endswith("*"))
+    fleet.agent(fleet.head, "leave", "h1")
+    assert fleet.states() == {"h0": "idle"}
