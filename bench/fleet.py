@@ -142,8 +142,9 @@ def _lost(lab: Lab, project: FleetProject) -> tuple[float, float]:
 
 
 def bench_horovod(lab: Lab, folder: Path, pairs: int) -> None:
-    with fleet_project(lab, folder / "images", lab.base_image()) as project:
-        project.environment = {"base": lab.base_image(), "pip": "requirements.txt"}
+    base = push_base(lab)
+    with fleet_project(lab, folder / "images", base) as project:
+        project.environment = {"base": base, "pip": "requirements.txt"}
         bench_images(lab, project, pairs=pairs, epochs=EPOCHS)
 
 

@@ -103,6 +103,8 @@ def make_plan(
         ),
         asked=asked,
     )
+    if recipe.only_here:
+        environment.require_shared(recipe, others=engine.others(made.gang), registry=shop.registry)
     demand = environment.Demand(distribution=made.distribution.type, env=made.env)
     suits = look_up.check_planned(recipe, demand)
     made = replace(made, notes=(*notes, *made.notes, *suits))

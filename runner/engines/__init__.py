@@ -20,7 +20,7 @@ NAMES = ("local", "docker", "slurm")
 
 
 class Engine(Protocol):
-    """An engine. Everything but `check` and `submit` is called inside the run's supervisor.
+    """An engine. Everything but `check`, `others` and `submit` is called inside the run's supervisor.
 
     `isolates`: whether what it starts is kept from this machine's files, processes and network, so that the code of a
     fork may be started on it. `allocated`: whether a supervisor starts only once all its hosts are its own; the ranks
@@ -34,6 +34,9 @@ class Engine(Protocol):
 
     def check(self, gang: Gang) -> None:
         """Raise NoCapacity when the gang can never fit, EngineError when the engine does not answer."""
+
+    def others(self, gang: Gang) -> tuple[str, ...]:
+        """The hosts other than this machine that the gang may be given, now or later. Raises EngineError."""
 
     def submit(self, run_id: str) -> None:
         """Start the run's supervisor, apart from the caller; returns when it is started."""

@@ -46,6 +46,11 @@ class Machine:
         here = (self._host(_gpus_for(gang)),)
         place.place(place.shrunk(gang, here), here, nodes_per_host=None)
 
+    def others(self, gang: Gang) -> tuple[str, ...]:
+        """None: it is this machine."""
+        del gang
+        return ()
+
     def submit(self, run_id: str) -> None:
         """Start the supervisor in a session of its own, so that it outlives the caller and its terminal."""
         scratch = self._home / "scratch" / run_id

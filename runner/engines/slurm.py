@@ -79,6 +79,15 @@ class Cluster:
         )
         place.place(place.shrunk(gang, hosts, nodes_per_host=1), hosts, nodes_per_host=1)
 
+    def others(self, gang: Gang) -> tuple[str, ...]:
+        """Those with the gang's labels, whether they are up or not."""
+        wanted = {feature(*each) for each in gang.labels}
+        return tuple(
+            node.name
+            for node in slurm.nodes(self._slurm)
+            if wanted <= set(node.features) and "FUTURE" not in node.states and not node.is_here()
+        )
+
     def submit(self, run_id: str) -> None:
         """Put the run's job into the queue; a run that has one is left alone."""
         store = open_store(self._uri)

@@ -24,6 +24,11 @@ class Base:
     source: str
     content: str = ""
 
+    @property
+    def is_only_here(self) -> bool:
+        """Whether no registry is known to have it: its digest is the id that this machine's Docker gave it."""
+        return "@" not in self.source
+
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
@@ -41,6 +46,11 @@ class DockerFacts:
 
     platform: str
     bases: tuple[Base, ...] = ()
+
+    @property
+    def only_here(self) -> tuple[tuple[str, str], ...]:
+        """The bases that no registry has, as (reference, id)."""
+        return tuple((base.reference, base.digest) for base in self.bases if base.is_only_here)
 
     def base(self, reference: str) -> Base:
         """The base of that reference. Raises KeyError where it was not looked up."""

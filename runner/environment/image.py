@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runner.environment import blame, client, context, dockerfile, facts, keras, wheels
+from runner.environment import blame, client, context, dockerfile, facts, keras, only_here, wheels
 from runner.environment.builder import Builder, find_builder
 from runner.environment.harmless import require_harmless
 from runner.environment.python import uv
@@ -38,7 +38,8 @@ _PRINTED = re.compile(r"#\d+ \d+\.\d+ ")
 @dataclass(frozen=True, kw_only=True)
 class Image:
     """An image that is in this machine's Docker. `reference` is its name; `digest` is the registry's where it has one,
-    else the image's id. `pinned` starts containers: by digest where a registry has it, so that any host may pull it.
+    else the image's id. `pinned` starts containers: by digest where a registry has it, so that any host may pull it;
+    a user's own that no registry has by its id, so that no host takes another of that name.
     """
 
     key: str
@@ -66,6 +67,8 @@ def reference(recipe: Recipe, *, registry: str | None) -> str:
 
 def names(recipe: Recipe, *, registry: str | None) -> tuple[str, ...]:
     """All that the image of `recipe` may be called on this machine."""
+    if recipe.image is not None and recipe.only_here:
+        return (recipe.image,)
     if recipe.image is not None:
         return (recipe.image, f"{facts.repository(recipe.image)}@{recipe.base_digest}")
     return tuple(dict.fromkeys((reference(recipe, registry=registry), f"{LOCAL}:{recipe.key}")))
@@ -154,6 +157,10 @@ def remove_isolated_image(run_id: str) -> None:
 
 def _given(recipe: Recipe, name: str, log: Log) -> Image:
     """The user's own image at the digest that was planned; a tag that has moved since does not count."""
+    if recipe.only_here:
+        only_here.require_same(recipe)
+        made = _here(recipe, name)
+        return replace(made, pinned=made.digest)
     here = facts.local(name)
     if here is not None and recipe.base_digest in (here.digest, here.id):
         return _image(recipe, name, here)
@@ -194,7 +201,9 @@ def _run(arguments: tuple[str, ...], log: Log) -> None:
 
 def _build(recipe: Recipe, tag: str, building: _Building) -> None:
     _require_secrets(recipe, building.secrets)
+    only_here.require_same(recipe)
     builder = find_builder(os.environ)
+    _fetch_bases(recipe, building.log)
     wheel = None
     if building.wheel_cache is not None:
         wheel = wheels.for_image(
@@ -211,6 +220,20 @@ def _build(recipe: Recipe, tag: str, building: _Building) -> None:
     if ended.code:
         raise _failure(recipe, ended)
     logger.info("built the image in %.1f s", time.monotonic() - started_s)
+
+
+def _fetch_bases(recipe: Recipe, log: Log) -> None:
+    """BuildKit may want TLS of a registry that Docker is told to trust without; what is here it does not ask for."""
+    from runner.environment import registry
+
+    last = ((recipe.base, recipe.base_digest),) if recipe.base and recipe.base_digest else ()
+    for name, digest in dict.fromkeys((*recipe.stages, *last)):
+        source = name if recipe.dockerfile_path else f"{facts.repository(name)}@{digest}"
+        if (name, digest) in recipe.only_here or facts.local(source) is not None:
+            continue
+        where = registry.address(name)
+        if where.registry != registry.HUB and registry.is_near(where):
+            _run(("pull", source), log)
 
 
 def _docker_build(recipe: Recipe, builder: Builder, tag: str, stage: Path, building: _Building) -> Ended:

@@ -38,7 +38,8 @@ class Recipe:
     nor comments, nor the place of a line. `pip` and `constraints` are requirement lines as pip writes them,
     files read and followed. `dockerfile` is the whole text, generated or, with `dockerfile_path`, the user's;
     `context` lists (path, digest) of the files a user's Dockerfile may copy; `stages` holds (reference,
-    digest) of its images other than the last stage's `base`.
+    digest) of its images other than the last stage's `base`. `only_here` lists (reference, id) of those images that
+    no registry has: this machine's Docker alone knows them.
 
     `horovod` is built apart, by `wheel_dockerfile` where the environment is an image, and is none of the `pip` lines.
     `legacy_keras` None and False are the same environment: False says that the user knows what Keras 3 does.
@@ -50,6 +51,7 @@ class Recipe:
     base: str | None = None
     base_digest: str | None = None
     stages: tuple[tuple[str, str], ...] = ()
+    only_here: tuple[tuple[str, str], ...] = ()
     python: str | None = None
     apt: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
@@ -114,10 +116,12 @@ def image_recipe(
             tip='install tf_keras in that image and set `env: {TF_USE_LEGACY_KERAS: "1"}`',
         )
     if spec.image is not None:
-        return _given_image(spec.image, docker)
-    if spec.dockerfile is not None:
-        return _own_dockerfile(spec, folder, docker, positions)
-    return _generated(spec, folder, docker, positions, distribution=distribution)
+        recipe = _given_image(spec.image, docker)
+    elif spec.dockerfile is not None:
+        recipe = _own_dockerfile(spec, folder, docker, positions)
+    else:
+        recipe = _generated(spec, folder, docker, positions, distribution=distribution)
+    return replace(recipe, only_here=docker.only_here)
 
 
 def bases(

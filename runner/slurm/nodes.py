@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,15 @@ class Node:
     def may_take_jobs(self) -> bool:
         """As `takes_jobs`, or it is off and would be started for one."""
         return self.takes_jobs or (bool(self.states & _OFF) and not self.states & _UNFIT)
+
+    def is_here(self) -> bool:
+        """Whether it is this machine, by its address: what a host is called is its agent's to choose."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((self.address or self.name, 0))
+            except OSError:
+                return False
+        return True
 
     @property
     def gpu_count(self) -> int:

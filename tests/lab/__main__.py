@@ -46,7 +46,8 @@ def _up(asked: argparse.Namespace) -> None:
         owned=False,
     )
     print(f"{', '.join(host.name for host in lab.hosts)} are up at {lab.plan.network}.0/24")
-    print(f"{sys.executable} -m tests.lab exec --folder {asked.folder} h0 -- sinfo")
+    first = "sinfo" if asked.slurm == "plain" else "pushtrain agent start --head"
+    print(f"{sys.executable} -m tests.lab exec --folder {asked.folder} h0 -- {first}")
 
 
 def _exec(asked: argparse.Namespace) -> None:
@@ -99,7 +100,7 @@ _VERBS: dict[str, Callable[[argparse.Namespace], object]] = {
     "busy": lambda asked: Lab.open(asked.folder).store.busy(),
     "well": lambda asked: Lab.open(asked.folder).store.well(),
     "bucket": lambda asked: print(Lab.open(asked.folder).store.uri()),
-    "image": lambda asked: print(Lab.open(asked.folder).base_image()),
+    "image": lambda asked: print(Lab.open(asked.folder).pushed_image()),
     "ready": lambda asked: Lab.open(asked.folder).ready(),
     "renew": lambda asked: Lab.open(asked.folder).renew(),
     "down": lambda asked: Lab.open(asked.folder).down(),
@@ -119,7 +120,7 @@ _HELP = {
     "busy": "the store answers 503 from now on",
     "well": "no longer",
     "bucket": "print an empty place in the store",
-    "image": "load an image with Debian and Python on each host, and print its name",
+    "image": "push an image with Debian and Python to the registry, and print its name there",
     "ready": "wait until Slurm can use all hosts that are on",
     "renew": "all hosts as they were at the start",
     "down": "end all of it",

@@ -136,8 +136,18 @@ class Lab:
         self.boot(*self.plan.hosts)
 
     def base_image(self) -> str:
-        """The image that the Docker tests build on, now on all hosts that are on; returns its reference."""
+        """The image that the Docker tests build on, now on all hosts that are on; returns its reference.
+
+        Each host made its own, under an id of its own.
+        """
         return _each(lambda host: load_base_image(host.engine), self.hosts)[0]
+
+    def pushed_image(self) -> str:
+        """The same of the head, in the lab's registry: one image for all hosts. Safe to repeat."""
+        here, there = load_base_image(self.head.engine), f"{self.registry.address}/base:1"
+        self.head.docker("tag", here, there)
+        self.head.docker("push", "--quiet", there)
+        return there
 
     def status(self) -> dict[str, dict[str, str]]:
         """What there is and how it is, by name."""

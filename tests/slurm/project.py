@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from runner import runs
 from tests.engines.project import PUSHTRAIN, Command, Project, wait_for
-from tests.fixtures.docker import load_base_image
 
 if TYPE_CHECKING:
     from tests.lab import Lab
@@ -194,10 +193,7 @@ def fleet_project(lab: Lab, folder: Path, image: str) -> Iterator[FleetProject]:
 
 def push_base(lab: Lab) -> str:
     """Load the base image on the head and push it; its reference in the lab's registry. Safe to repeat."""
-    here, there = load_base_image(lab.head.engine), f"{lab.registry.address}/base:1"
-    lab.head.docker("tag", here, there)
-    lab.head.docker("push", "--quiet", there)
-    return there
+    return lab.pushed_image()
 
 
 def kept(run: runs.Run) -> list[str]:

@@ -10,7 +10,6 @@ import pytest
 from runner import runs
 from runner.record import Record
 from tests.engines.project import wait_for
-from tests.lab import Lab
 from tests.slurm.project import FleetProject
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
@@ -158,8 +157,8 @@ def test_the_fleet_knows_who_asked_by_the_jobs_comment_and_no_secret_is_in_a_com
     fleet.pushtrain("cancel", "last", "--kill")
 
 
-def test_mpirun_reaches_every_host_without_sshd(lab: Lab, fleet: FleetProject) -> None:
-    fleet.environment = {"base": lab.base_image()}
+def test_mpirun_reaches_every_host_without_sshd(fleet: FleetProject, shared_base: str) -> None:
+    fleet.environment = {"base": shared_base}
     fleet.write(
         """
         print("I am", os.environ["PUSHTRAIN_RANK"], "of", os.environ["OMPI_COMM_WORLD_SIZE"], flush=True)

@@ -1,4 +1,4 @@
-"""A machine that has Slurm's commands and no Docker submits to a fleet."""
+"""A machine that has Slurm's commands and no Docker submits to a fleet, and what only one machine has is refused."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def test_an_image_that_only_a_host_has_is_told_with_what_to_do(fleet: FleetProje
     finished = fleet.pushtrain("run")
     assert finished.code == 68
     assert f"docker push {registry}/NAME" in finished.output
+    assert fleet.jobs() == []
+
+
+@pytest.mark.parametrize("environment", [{"image": "pushtrain-mine:1"}, {"base": "pushtrain-mine:1"}])
+def test_an_image_that_was_never_pushed_is_refused_where_other_hosts_may_have_the_run(
+    fleet: FleetProject, environment: dict[str, str]
+) -> None:
+    assert fleet.lab is not None
+    fleet.host("h0").docker("tag", fleet.lab.base_image(), "pushtrain-mine:1")
+    fleet.environment = environment
+    fleet.write("pass")
+    finished = fleet.pushtrain("run")
+    assert finished.code == 68, finished.output
+    assert "only in this machine's Docker, and h1, h2 may have the run" in finished.output
+    assert f"docker push {fleet.lab.registry.address}/pushtrain-mine:1" in finished.output
     assert fleet.jobs() == []
 
 
