@@ -17,7 +17,7 @@ from runner.host.ownership import NOT_THIS_STORE, another_store
 from runner.runs import State
 from runner.slurm.doubled import Doubled
 from runner.slurm.trouble import no_cluster
-from runner.slurm.waiting import Moment
+from runner.slurm.waiting import Moment, held_by_slurm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,7 +149,7 @@ class Tender:
         elif in_vain(run, job) > MOST_RESTARTS:
             reason = f"Slurm put its job back {job.restarts} times, at last for: {job.reason}"
             self._end(run, job, State.FAILED, reason=reason, code=EngineError.exit_code)
-        elif job.held and job.reason not in ("JobHeldUser",):
+        elif held_by_slurm(job):
             logger.warning("%s: job %s is held (%s): releasing it", run.id, job.id, job.reason)
             self._slurm.run("scontrol", "release", job.id)
             self._now()

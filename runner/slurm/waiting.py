@@ -45,9 +45,12 @@ _POWER = {
     "REBOOT_REQUESTED": "about to reboot",
 }
 _FAILED_START = re.compile(r"start \d+ of \d+ failed .*", re.DOTALL)
+# Somebody's: `scontrol uhold`, `hold`, `requeuehold`. What Slurm holds by itself has others, such as
+# "launch failed requeued held" (seen with 22.05).
 _HELD = {
     "JobHeldUser": "somebody holds it (JobHeldUser)",
     "JobHeldAdmin": "an administrator holds it (JobHeldAdmin)",
+    "job requeued in held state": "somebody put it back and holds it (scontrol requeuehold)",
 }
 # An account's or a quality of service's limit, such as QOSMaxGRESPerUser or AssocGrpCpuLimit.
 _QUOTA = re.compile(r"(?:QOS|Assoc|Association)[A-Za-z]*")
@@ -98,7 +101,7 @@ class Moment:
     def _explain(self, job: Job) -> Waiting:
         reason = job.reason.partition(",")[0]
         if reason == "BeginTime" and job.restarts:
-            why = "it was put back into the queue: Slurm lets such a job wait for two minutes"
+            why = "it was put back into the queue: Slurm lets such a job wait for at most two minutes"
             return Waiting(why=why, starts_at_s=_starts(job))
         if reason in _REASONS:
             return Waiting(why=_REASONS[reason], starts_at_s=_starts(job))
@@ -148,6 +151,11 @@ class Moment:
 def explain(job: Job, jobs: Sequence[Job], nodes: Sequence[Node]) -> Waiting:
     """Why a job that waits has not started; `jobs` and `nodes` are all of the cluster, as of one moment."""
     return Moment(jobs, nodes).explain(job)
+
+
+def held_by_slurm(job: Job) -> bool:
+    """Whether Slurm holds a job by itself, so that nobody minds if it is released. Pure."""
+    return job.held and job.reason not in _HELD
 
 
 def wants(job: Job) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def put_back(store: Store, run: Run, tmp_path: Path) -> None:
 
 def waits(run: Run, **more: str) -> Said:
     queue = [{"JobID": "3", "Name": run.id, "StateCompact": "PD", "PriorityLong": "1", **more}]
-    return Said(queue=queue, answers={"scancel": "", "scontrol show node": host("h0")})
+    return Said(queue=queue, answers={"scancel": "", "scontrol show node": host("h0"), "squeue": ""})
 
 
 def test_what_was_synced_is_the_outputs_of_a_run_that_is_cancelled_while_it_waits_again(
@@ -169,3 +170,20 @@ def test_a_run_that_never_trained_ends_without_outputs(store: Store) -> None:
     runs.request_cancel(store, run.id, how="stop")
     assert looked(store, run, waits(run)).state is State.CANCELLED
     assert list(store.keys(runs.key(run.id, "outputs"))) == []
+
+
+@pytest.mark.parametrize("reason", ["JobHeldAdmin", "JobHeldUser", "job requeued in held state"])
+def test_what_somebody_holds_stays_held_and_says_how_it_goes_on(store: Store, reason: str) -> None:
+    run = made(store)
+    slurm = waits(run, PriorityLong="0", Reason=reason, RestartCnt="1")
+    seen = looked(store, run, slurm)
+    assert not any("release" in each for each in slurm.asked)
+    assert seen.reason.endswith("it never starts until: scontrol release 3")
+
+
+def test_what_slurm_holds_by_itself_is_released(store: Store) -> None:
+    run = made(store)
+    slurm = waits(run, PriorityLong="0", Reason="launch failed requeued held", RestartCnt="1")
+    slurm = replace(slurm, answers={**slurm.answers, "scontrol release": ""})
+    looked(store, run, slurm)
+    assert "scontrol release 3" in slurm.asked
