@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from runner.agent.settings import Settings, State
 
 PATH = Path("/etc/systemd/system/pushtrain-agent.service")
+# As sd_booted(3) has it.
+RUNS = Path("/run/systemd/system")
 
 
 def text(state: State, *, settings: Settings) -> str:
@@ -41,8 +43,13 @@ WantedBy=multi-user.target
 """
 
 
-def write(text: str, *, path: Path = PATH) -> Path:
-    """Write it where systemd looks. Raises UsageError. Safe to repeat."""
+def write(text: str, *, path: Path = PATH, runs: Path = RUNS) -> Path:
+    """Write it where systemd looks. Raises UsageError, also where systemd does not run (`runs`). Safe to repeat."""
+    if not runs.exists():
+        raise UsageError(
+            f"systemd does not run here ({runs} is missing), so that nothing would start {path.name}",
+            tip="have what starts this machine type: pushtrain agent start; or see it: pushtrain agent install --print",
+        )
     try:
         path.write_text(text)
     except OSError as error:

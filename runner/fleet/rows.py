@@ -108,9 +108,12 @@ def _host(node: Node, jobs: Sequence[Job], answer: Answer | None) -> Host:
 
 
 def _gpus(node: Node, answer: Answer | None) -> str:
-    """By model, as the agent names it; without an agent by Slurm's type."""
+    """By model, as the agent names it; without an agent's answer Slurm's type, as words."""
     if answer is None or not answer.cards:
-        return ", ".join(f"{count} x {kind or 'GPU'}" for kind, count in node.gpus.items()) or "none"
+        return (
+            ", ".join(f"{count} x {kind.replace('_', ' ') or 'GPU'}" for kind, count in node.gpus.items())
+            or "none"
+        )
     counted: dict[str, int] = {}
     for card in answer.cards:
         memory = f" ({format_size(card.memory_bytes)})" if card.memory_bytes else ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import getpass
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import NoCapacity, PlanError, Refused, UsageError
+from runner.slurm import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,6 +116,16 @@ def check(slurm: Slurm) -> None:
     check_settings(_settings(slurm), hours=False)
 
 
+def _what_to_set(settings: Mapping[str, str]) -> str:
+    """An agent writes the slurm.conf of its fleet anew at each start."""
+    if trouble.of_agent(Path(settings.get("SLURM_CONF", ""))):
+        return (
+            "a fleet that `pushtrain agent start` made has no quotas, its slurm.conf is the agent's; they need a Slurm "
+            "cluster of your own with slurmdbd: docs/operations.md, Quotas"
+        )
+    return _SETTINGS
+
+
 def check_settings(settings: Mapping[str, str], *, hours: bool) -> None:
     """Raise PlanError, with what to set, where the cluster would hold nobody to a quota."""
     kind = settings.get("AccountingStorageType", "(null)")
@@ -122,10 +134,10 @@ def check_settings(settings: Mapping[str, str], *, hours: bool) -> None:
         raise PlanError(
             "quotas are kept by Slurm's accounting, slurmdbd, and this cluster has none that holds anybody to them: "
             f"AccountingStorageType={kind}, AccountingStorageEnforce={enforce}",
-            tip=_SETTINGS,
+            tip=_what_to_set(settings),
         )
     if "gres/gpu" not in settings.get("AccountingStorageTRES", "").split(","):
-        raise PlanError("this cluster's accounting does not count GPUs", tip=_SETTINGS)
+        raise PlanError("this cluster's accounting does not count GPUs", tip=_what_to_set(settings))
     if hours and settings.get("PriorityType") != "priority/multifactor":
         raise PlanError(
             f"Slurm sums hours up with PriorityType=priority/multifactor alone, and this cluster has "

@@ -100,6 +100,16 @@ def test_the_unit_starts_the_agent_and_leaves_runs_alone_at_its_end() -> None:
     assert "KillMode=process" in text
 
 
+def test_where_systemd_does_not_run_no_unit_is_written(tmp_path: Path) -> None:
+    path, runs = tmp_path / "pushtrain-agent.service", tmp_path / "system"
+    with pytest.raises(UsageError, match="systemd does not run here") as raised:
+        unit.write("[Unit]\n", path=path, runs=runs)
+    assert "pushtrain agent start" in raised.value.tip
+    assert not path.exists()
+    runs.mkdir()
+    assert unit.write("[Unit]\n", path=path, runs=runs).read_text() == "[Unit]\n"
+
+
 def test_the_registry_listens_to_the_fleet_alone() -> None:
     text = daemons.registry_conf(
         folder=Path("/srv/registry"), address="10.0.0.1", port=5000, htpasswd=Path("/srv/htpasswd")

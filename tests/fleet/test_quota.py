@@ -78,6 +78,14 @@ def test_a_cluster_that_holds_nobody_to_a_quota_is_told_from_one_that_does(
     assert "slurm.conf" in caught.value.tip
 
 
+def test_where_the_agent_writes_slurm_conf_nobody_is_told_to_change_it(tmp_path: Path) -> None:
+    (tmp_path / "agent.json").touch()
+    with pytest.raises(PlanError) as caught:
+        quota.check_settings({"SLURM_CONF": str(tmp_path / "slurm.conf")}, hours=False)
+    assert "in slurm.conf:" not in caught.value.tip
+    assert "a Slurm cluster of your own" in caught.value.tip
+
+
 # On a real cluster
 
 
