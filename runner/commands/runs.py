@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from pathlib import Path
@@ -110,7 +111,8 @@ def logs(asked: argparse.Namespace) -> int:
     shop = workshop(asked)
     found = runs.find(shop.store, asked.run)
     if not asked.follow:
-        return _print_logs(shop.store, found, rank=asked.rank, build=asked.build)
+        printed = _print_build_log if asked.build else functools.partial(_print_logs, rank=asked.rank)
+        return printed(shop.store, found)
     events = follow(
         shop.store,
         found.id,
@@ -135,21 +137,27 @@ def logs(asked: argparse.Namespace) -> int:
     return found.exit_code or 0
 
 
-def _print_logs(store: Store, found: Run, *, rank: int | None, build: bool) -> int:
+def _print_build_log(store: Store, found: Run) -> int:
+    from runner import runs
+
+    built = store.tail(runs.build_log_key(found.id), offset=0)
+    sys.stdout.buffer.write(built)
+    if not built:
+        print(f"nothing was built for it so far; pushtrain show {found.id}", file=sys.stderr)
+    return 0
+
+
+def _print_logs(store: Store, found: Run, *, rank: int | None) -> int:
     from runner import runs
     from runner.errors import UsageError
 
-    if build:
-        sys.stdout.buffer.write(store.tail(runs.build_log_key(found.id), offset=0))
-        return 0
     last = found.world_size + found.launchers - 1
     if rank is not None and not 0 <= rank <= last:
         raise UsageError(f"there is no rank {rank}", tip=f"the run has ranks 0 to {found.world_size - 1}")
     if not found.attempts:
-        print(
-            f"no rank has started yet; pushtrain logs {found.id} --build tells of the environment",
-            file=sys.stderr,
-        )
+        has_prepared = any(stage.state is runs.State.PREPARING for stage in found.stages)
+        tells = f"logs {found.id} --build tells of the environment" if has_prepared else f"show {found.id}"
+        print(f"no rank has started{'' if found.state.ended else ' yet'}; pushtrain {tells}", file=sys.stderr)
     for attempt in range(1, found.attempt + 1):
         for each in range(last + 1) if rank is None else (rank,):
             data = store.tail(runs.log_key(found.id, attempt=attempt, rank=each), offset=0)

@@ -203,9 +203,9 @@ def _starts(at_s: float | None, now_s: float) -> str:
 
 def _lasts(seconds: float) -> str:
     """Such as `2 h 5 min`; nobody waits to the second."""
-    minutes = max(0, round(seconds / 60))
-    if minutes < 1:
+    if seconds < 55:
         return format_duration(max(0, round(seconds)))
+    minutes = max(1, round(seconds / 60))
     days, hours = divmod(minutes // 60, 24)
     parts = ((days, "d"), (hours, "h"), (minutes % 60, "min"))
     return " ".join([f"{number} {unit}" for number, unit in parts if number][:2])

@@ -152,8 +152,10 @@ def next_steps(facts: Facts) -> Iterator[tuple[str, str]]:
         yield f"pushtrain outputs {short} get . ./{run.name}-{short}", "copy the outputs here"
     if run.attempts:
         yield f"pushtrain logs {short}", "all output of all ranks"
-    elif run.state.ended:
+    elif run.state.ended and any(stage.state is State.PREPARING for stage in run.stages):
         yield f"pushtrain logs {short} --build", "how the environment was made"
+    elif run.state is State.FAILED and run.engine == "slurm":
+        yield "pushtrain queue", "what waits, for what and behind whom"
     if run.release:
         yield f"pushtrain models show {run.release}", "files, digests, lineage"
         yield f"pushtrain promote {run.release} production", "say which version serves"

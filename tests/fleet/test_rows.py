@@ -217,7 +217,7 @@ def test_a_year_of_waiting_is_no_estimate() -> None:
     [
         (7500, "in 2 h 5 min"),
         (59, "in 1 min"),
-        (20, "in 20s"),
+        (36, "in 36s"),
         (100_000, "in 1 d 3 h"),
         (-5, "Slurm expects it to start now"),
     ],

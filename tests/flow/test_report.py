@@ -139,6 +139,23 @@ def test_a_failed_run_shows_its_last_lines_why_and_what_to_do(store: Store) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("states", "engine", "next_step"),
+    [
+        ((State.PREPARING, State.FAILED), "slurm", "pushtrain logs aaaa --build"),
+        ((State.FAILED,), "slurm", "pushtrain queue"),
+        ((State.CANCELLED,), "slurm", ""),
+        ((State.FAILED,), "local", ""),
+    ],
+)
+def test_the_log_of_a_build_is_advised_where_there_was_time_for_one(
+    store: Store, states: tuple[State, ...], engine: str, next_step: str
+) -> None:
+    ended = replace(made.run(store, RUN, *states, at_s=NOW_S), engine=engine)
+    steps = summary.next_steps(changed(facts(ended), files=()))
+    assert [command for command, _ in steps] == [next_step] * bool(next_step)
+
+
 def test_a_gang_s_attempts_are_told_one_by_one(store: Store) -> None:
     lost = Attempt(
         number=1, started_at_s=NOW_S, outcome="lost", cause="the host process of node 1 died", steps_lost=2
