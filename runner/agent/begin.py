@@ -22,6 +22,7 @@ from runner.agent import (
     login,
     membership,
     needs,
+    ports,
     processes,
     reach,
     token,
@@ -72,10 +73,10 @@ def head(wish: HeadWish, state: State) -> About:
     address = addresses.own(wish.address) if wish.address is not None else addresses.of_head()
     if wish.store is not None:
         wishes.check_store(wish.store, home=Path(wish.home))
-    found = _offering(_ready(inventory.look(Path(wish.home)), role="head"), wish)
+    settings = replace(_settings(wish, address), role="head", serves_registry=wish.serves_registry)
+    found = _offering(_ready(inventory.look(Path(wish.home)), settings), wish)
     state.make()
     grows = elastic.keep(wish.elastic, state.folder) if wish.elastic else elastic.kept(state.folder)
-    settings = replace(_settings(wish, address), role="head", serves_registry=wish.serves_registry)
     registry = f"{address}:{Ports().registry}" if wish.serves_registry else wish.registry
     made = token.Token(
         cluster=Cluster(
@@ -121,14 +122,13 @@ def member(wish: Wish, state: State, *, head: str, given: Path, client: bool, te
     told = token.read(given)
     reached = told.cluster.address if head == told.cluster.head else addresses.resolve(head)
     address = addresses.own(wish.address) if wish.address is not None else addresses.of_member(reached)
-    found = _ready(inventory.look(Path(wish.home)), role="client" if client else "member", told=told)
-    found = _offering(found, wish)
+    settings = _settings(wish, address)
+    settings = replace(settings, role="client", works=False) if client else settings
+    found = _offering(_ready(inventory.look(Path(wish.home)), settings, told=told), wish)
     if not state.knows:
         reach.await_head(told.cluster, at=reached, asked=head, tell=tell)
     state.make()
     told = replace(told, cluster=replace(told.cluster, address=reached))
-    settings = _settings(wish, address)
-    settings = replace(settings, role="client", works=False) if client else settings
     return _written(settings, told, found, state)
 
 
@@ -136,7 +136,7 @@ def again(state: State) -> About:
     """The same as the last time, after a reboot or a change of this machine. Raises UsageError, EngineError."""
     settings = state.load()
     told = token.read(state.token)
-    found = _offering(_ready(inventory.look(Path(settings.home)), role=settings.role), settings)
+    found = _offering(_ready(inventory.look(Path(settings.home)), settings), settings)
     state.make()
     if settings.role == "head":
         grows = elastic.kept(state.folder)
@@ -162,12 +162,22 @@ def _settings(wish: Wish, address: str) -> Settings:
     )
 
 
-def _ready(found: Inventory, *, role: needs.Role, told: Token | None = None) -> Inventory:
+def _ready(found: Inventory, settings: Settings, *, told: Token | None = None) -> Inventory:
+    _check_none_runs()
+    role = settings.role
+    listens = ports.wanted(
+        Ports(),
+        role=role,
+        works=settings.works,
+        serves_registry=settings.serves_registry,
+        address=settings.address,
+    )
     lacks = needs.missing(
         found,
         role=role,
         head_slurm=told.slurm if told else None,
         head_pushtrain=told.pushtrain if told else None,
+        taken=ports.taken(listens),
     )
     if lacks:
         raise EngineError(
@@ -175,6 +185,14 @@ def _ready(found: Inventory, *, role: needs.Role, told: Token | None = None) -> 
             tip="pushtrain agent start again, when these are there",
         )
     return found
+
+
+def _check_none_runs() -> None:
+    if is_held(run_folder() / LOCK):
+        raise UsageError(
+            "an agent runs on this machine already",
+            tip="pushtrain agent status; to change it: pushtrain agent stop",
+        )
 
 
 def _offering(found: Inventory, wish: Wish | Settings) -> Inventory:
@@ -189,11 +207,6 @@ def _key(state: State) -> bytes:
 
 
 def _written(settings: Settings, told: Token, found: Inventory, state: State) -> About:
-    if is_held(run_folder() / LOCK):
-        raise UsageError(
-            "an agent runs on this machine already",
-            tip="pushtrain agent status; to change it: pushtrain agent stop",
-        )
     if not (state.key.exists() and state.key.read_bytes() == told.key_bytes):
         token.write_secret(state.key, told.key_bytes)
     token.write(state.token, told)

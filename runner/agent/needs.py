@@ -15,6 +15,7 @@ from runner.quantities import format_size
 
 if TYPE_CHECKING:
     from runner.agent.inventory import Inventory
+    from runner.agent.ports import Taken
 
 Role = Literal["head", "member", "client"]
 
@@ -30,6 +31,7 @@ _OF_ROLE = {
     "member": ("munged", "slurmd", "scontrol", "squeue", "sbatch", "srun", "ip"),
     "client": ("munged", "scontrol", "squeue", "sbatch", "srun"),
 }
+_SERVICES = ("slurmctld", "slurmd", "docker-registry")
 _PACKAGE = {"munged": "munge", "slurmd": "slurmd", "slurmctld": "slurmctld", "ip": "iproute2"}
 
 
@@ -52,8 +54,11 @@ def missing(
     head_slurm: str | None = None,
     head_pushtrain: str | None = None,
     clock_off_s: float | None = None,
+    taken: tuple[Taken, ...] = (),
 ) -> tuple[Missing, ...]:
     """Return everything that is missing, () where the machine is ready. Pure but for a look at device files.
+
+    `taken` are ports that other programs have.
 
     The versions of the head are those of the join token; `clock_off_s` is what `clock_off_s()` found. A host without
     GPUs is one as any other.
@@ -62,6 +67,7 @@ def missing(
         *_programs(inventory, role),
         *_versions(inventory, head_slurm, head_pushtrain),
         *_clock(inventory, clock_off_s),
+        *_ports(taken),
     ]
     if role != "client":
         found += [*_rights(inventory), *_docker(inventory), *_gpus(inventory), *_disk(inventory)]
@@ -132,6 +138,20 @@ def _clock(inventory: Inventory, off_s: float | None) -> Iterator[Missing]:
         side = "ahead of" if off_s > 0 else "behind"
         why = f"this clock is {abs(off_s):.0f} s {side} the head's, and munge would refuse what it signs"
         yield Missing(what="the right time", why=why, cure=cure)
+
+
+def _ports(taken: tuple[Taken, ...]) -> Iterator[Missing]:
+    for each in taken:
+        program = each.by.partition(" ")[0]
+        ends = f"sudo systemctl disable --now {program}" if program in _SERVICES else "end that program"
+        also = (
+            "; a Slurm cluster that is there needs no agent: docs/operations.md" if "slurm" in program else ""
+        )
+        yield Missing(
+            what=f"TCP port {each.port} for {each.daemon}",
+            why=f"{each.by or 'another program'} listens on it",
+            cure=f"{ends if program else f'sudo ss -ltnp sport = :{each.port} shows which; end it'}{also}",
+        )
 
 
 def _rights(inventory: Inventory) -> Iterator[Missing]:
