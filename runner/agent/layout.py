@@ -69,6 +69,12 @@ def about() -> About:
         raise EngineError("no agent was started on this machine", tip="pushtrain agent start") from None
 
 
+def forget() -> None:
+    """After leaving: nothing here says any more that this machine is of a fleet. Safe to repeat."""
+    for name in ("agent.json", "slurm.conf", "gres.conf", SLURMCTLD_CONF, "gpus.json", *_HOOKS):
+        (run_folder() / name).unlink(missing_ok=True)
+
+
 def write(settings: Settings, token: Token, inventory: Inventory, *, state: Path) -> About:
     """Write all of it anew and return agent.json's content. Safe to repeat, also while daemons run.
 

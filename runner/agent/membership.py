@@ -12,6 +12,7 @@ from runner.agent import daemons, skew
 from runner.errors import EngineError, Refused, UsageError
 from runner.slurm import Slurm
 from runner.slurm.client import run_folder
+from runner.slurm.conf import HOST_SILENT_S
 
 if TYPE_CHECKING:
     from runner.agent.layout import About
@@ -133,6 +134,27 @@ def _known(name: str) -> Node:
     if found is None:
         raise UsageError(f"there is no host {name} in the fleet", tip="pushtrain runners")
     return found
+
+
+def remove(name: str) -> None:
+    """Take a host out that is gone. Raises EngineError, UsageError where it answers, has runs, or comes and goes."""
+    found = _known(name)
+    if "CLOUD" in found.states:
+        raise UsageError(
+            f"{name} is a host that comes and goes: it is taken out of elastic.yml",
+            tip="on the head: pushtrain agent stop; pushtrain agent start --head --elastic FILE",
+        )
+    if "NOT_RESPONDING" not in found.states:
+        raise UsageError(
+            f"{name} answers, so it leaves by itself",
+            tip=f"on {name}: sudo pushtrain agent leave; if it went off just now: again after {HOST_SILENT_S:g} s",
+        )
+    if jobs := jobs_on(name):
+        raise UsageError(
+            f"{name} does not answer, and has {', '.join(jobs)} still",
+            tip=f"again after {HOST_SILENT_S:g} s, when they wait for other hosts; or: pushtrain cancel RUN",
+        )
+    delete(name)
 
 
 def jobs_on(name: str) -> tuple[str, ...]:

@@ -148,11 +148,30 @@ def _cluster() -> Slurm:
 
     found = cluster.find()
     if found is None:
+        _check_rebooted()
         raise UsageError(
             "this machine is in no fleet, and has no Slurm cluster of its own",
             tip="pushtrain agent start --head makes it the first host of one; pushtrain top shows its own GPUs",
         )
     return found
+
+
+def _check_rebooted() -> None:
+    """Raise UsageError where this machine was in a fleet, and may be again: what runs is forgotten when it reboots."""
+    from runner.agent.settings import STATE
+
+    try:
+        if not (STATE / "settings.json").exists():
+            return
+    except PermissionError:
+        raise UsageError(
+            "no agent runs on this machine; whether it was in a fleet is known to root alone",
+            tip="if it was: sudo pushtrain agent start; pushtrain top shows its own GPUs",
+        ) from None
+    raise UsageError(
+        "the agent of this machine, which is in a fleet, was not started since it booted",
+        tip="sudo pushtrain agent start; with each boot: sudo pushtrain agent install",
+    )
 
 
 def _token() -> str | None:
