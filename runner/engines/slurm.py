@@ -209,7 +209,9 @@ class Cluster:
             time.sleep(1)
         in_vain = job.restarts - runs.load(open_store(self._uri), job.name).attempt
         if in_vain >= MOST_RESTARTS:
-            raise EngineError(f"started {in_vain} times on hosts that do not answer: {why}", tip="sinfo -R")
+            raise EngineError(
+                f"started {in_vain} times on hosts that do not answer: {why}", tip="pushtrain runners"
+            )
         raise Displaced(
             f"{why}; it waits for other hosts", tip="pushtrain queue", remark=self._give_back(why)
         )
