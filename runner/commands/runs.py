@@ -143,7 +143,8 @@ def _print_build_log(store: Store, found: Run) -> int:
     built = store.tail(runs.build_log_key(found.id), offset=0)
     sys.stdout.buffer.write(built)
     if not built:
-        print(f"nothing was built for it so far; pushtrain show {found.id}", file=sys.stderr)
+        so_far = "" if found.state.ended else " so far"
+        print(f"nothing was built for it{so_far}; pushtrain show {found.id}", file=sys.stderr)
     return 0
 
 
