@@ -96,7 +96,10 @@ def _is_silent(node: Node) -> bool:
 
 def _cure(node: Node, reason: str) -> str:
     cure = next((cure for words, cure in _CURES if words in reason), "when it is mended: {resume}")
-    return cure.format(resume=_resume(node))
+    cure = cure.format(resume=_resume(node))
+    if {"DOWN", "NOT_RESPONDING"} <= node.states and "CLOUD" not in node.states and cluster.version(node):
+        cure += f"; gone for good: pushtrain agent leave {node.name}"
+    return cure
 
 
 def _resume(node: Node) -> str:

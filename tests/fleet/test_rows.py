@@ -191,6 +191,18 @@ def test_a_host_is_told_in_plain_words(states: set[str], reason: str, words: str
     assert words in standing.state(node, ())
 
 
+def test_of_an_agents_host_that_went_down_it_is_told_how_to_forget_it() -> None:
+    silent = dataclasses.replace(
+        fleet().nodes[0], states=frozenset({"DOWN", "NOT_RESPONDING"}), reason="Not responding"
+    )
+    assert "gone for good: pushtrain agent leave h0" in standing.state(silent, ())
+    for other in (
+        dataclasses.replace(silent, states=frozenset({"IDLE", "NOT_RESPONDING"})),
+        dataclasses.replace(silent, comment=""),
+    ):
+        assert "gone for good" not in standing.state(other, ())
+
+
 def test_a_daemon_that_does_not_run_is_told() -> None:
     node = dataclasses.replace(
         recordings.nodes("full")[0], gpus_used=0, cpus_used=0, states=frozenset({"IDLE"})
