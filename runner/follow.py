@@ -136,8 +136,23 @@ def follow(
             why = f": {run.reason}" if run.reason else ""
             raise EngineError(
                 f"the supervisor of {run_id} is gone, in state {run.state}{why}; what was synced is kept",
-                tip=run.tip or f"pushtrain resume {run_id}",
+                tip=goes_on(run),
             )
+
+
+def goes_on(run: Run) -> str:
+    """What to type for a run that nobody supervises; on a host of a fleet, that it is taken up by itself."""
+    resume = f"pushtrain resume {run.id}"
+    if run.tip or not taken_up_by_itself(run):
+        return run.tip or resume
+    return f"the head's agent takes it up by itself within minutes: pushtrain logs -f {run.id}; at once: {resume}"
+
+
+def taken_up_by_itself(run: Run) -> bool:
+    """Whether this machine is of a fleet whose head has an agent, and the run is of a fleet. See agent/revival.py."""
+    from runner.slurm.client import run_folder
+
+    return run.engine == "slurm" and (run_folder() / "slurm.conf").exists()
 
 
 def _first(store: Store, run_id: str, *, every_s: float) -> Run:

@@ -49,6 +49,7 @@ def listing(asked: argparse.Namespace) -> int:
 def show(asked: argparse.Namespace) -> int:
     """Print one run's summary."""
     from runner import pipeline, runs
+    from runner.follow import goes_on
 
     shop = workshop(asked)
     found = runs.find(shop.store, asked.run)
@@ -57,7 +58,7 @@ def show(asked: argparse.Namespace) -> int:
         return 0
     notes: tuple[str, ...] = ()
     if not found.state.ended and not pipeline.supervised(shop, found):
-        notes = (f"its supervisor is gone: pushtrain resume {found.id}",)
+        notes = (f"its supervisor is gone; {goes_on(found)}",)
     summarise(shop, found, notes)
     return 0
 

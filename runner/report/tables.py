@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from runner.follow import taken_up_by_itself
 from runner.quantities import format_duration, format_size, format_value
 from runner.report.plain import plain
 
@@ -64,7 +65,11 @@ def runs(console: Console, shown: Sequence[Run], *, lost: frozenset[str], now_s:
         table.add_row(*cells[: len(table.columns)])
     console.print(table)
     if lost:
-        console.print("gone: its supervisor died; take it up with: pushtrain resume RUN", highlight=False)
+        alone = any(run.id in lost and taken_up_by_itself(run) for run in shown)
+        waits = "; the head's agent does so within minutes, unless the run has secrets" if alone else ""
+        console.print(
+            f"gone: its supervisor died; take it up with: pushtrain resume RUN{waits}", highlight=False
+        )
 
 
 def files(console: Console, shown: Sequence[FileEntry], *, sealed: bool, ended: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from runner import metrics, runs
 from runner.errors import EngineError
-from runner.follow import Event, Lines, Measured, Moved, Quiet, Tail, follow
+from runner.follow import Event, Lines, Measured, Moved, Quiet, Tail, follow, goes_on
 from runner.metrics import Point
 from runner.runs import Attempt, Run, State
 from runner.store import Store
@@ -141,3 +142,16 @@ def test_bytes_that_are_no_text_are_shown_as_such(store: Store) -> None:
 
 def test_a_stream_that_is_not_there_yet_has_no_lines(store: Store) -> None:
     assert Tail(store, "logs/x").read(last=True) == ()
+
+
+def test_on_a_host_of_a_fleet_a_run_whose_job_is_gone_is_taken_up_by_itself(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = replace(running(store), engine="slurm")
+    monkeypatch.setenv("PUSHTRAIN_RUN", str(tmp_path))
+    assert goes_on(run) == f"pushtrain resume {RUN}"
+    (tmp_path / "slurm.conf").touch()
+    assert goes_on(run).startswith("the head's agent takes it up by itself")
+    assert goes_on(run).endswith(f"pushtrain resume {RUN}")
+    assert goes_on(replace(run, tip="where its secrets are")) == "where its secrets are"
+    assert goes_on(replace(run, engine="local")) == f"pushtrain resume {RUN}"
