@@ -130,15 +130,25 @@ class Growth:
         elif {_COMING, "DRAIN"} <= node.states:
             # Its own health check, or slurmctld, found it unfit while it started.
             self._failed(node.name, node.reason.partition(" [")[0], starts)
+        elif "POWERED_DOWN" in node.states:
+            self._look_at_off(node, starts)
         elif _COMING in node.states:
             if machine and machine.address and machine.address != node.address:
                 self._tell_address(machine)
         elif not node.states & _OFF:
-            if node.name in starts.failed and "NOT_RESPONDING" not in node.states:
-                self._started(node.name, starts)
-            if machine is None and "NOT_RESPONDING" in node.states:
-                # Slurm would wait for longer before it starts its jobs elsewhere.
-                self._down(node.name, "its machine is gone")
+            self._look_at_on(node, machine, starts)
+
+    def _look_at_off(self, node: Node, starts: Starts) -> None:
+        if (failure := starts.failed.get(node.name)) and not failure.held:
+            # By itself Slurm would look only once a minute whether a job could have it started again.
+            self._say(node.name, self._words(node.name, failure))
+
+    def _look_at_on(self, node: Node, machine: Machine | None, starts: Starts) -> None:
+        if node.name in starts.failed and "NOT_RESPONDING" not in node.states:
+            self._started(node.name, starts)
+        if machine is None and "NOT_RESPONDING" in node.states:
+            # Slurm would wait for longer before it starts its jobs elsewhere.
+            self._down(node.name, "its machine is gone")
 
     def _look_at_down(self, node: Node, machine: Machine | None, starts: Starts) -> None:
         failure = starts.failed.get(node.name)
@@ -182,8 +192,11 @@ class Growth:
 
     def _started(self, name: str, starts: Starts) -> None:
         """Its failures are over: Slurm itself would keep the reason."""
-        self.slurm.run("scontrol", "update", f"nodename={name}", "reason=")
+        self._say(name, "")
         starts.forget(name)
+
+    def _say(self, name: str, reason: str) -> None:
+        self.slurm.run("scontrol", "update", f"nodename={name}", f"reason={reason[:400]}")
 
     def _tell_address(self, machine: Machine) -> None:
         if machine.address:

@@ -135,6 +135,8 @@ def test_a_start_that_fails_is_told_and_tried_again(provider: Machines) -> None:
     provider.refusal = ""
     assert "lab-" in on_head(provider, "pushtrain", "agent", "power", "retry")
     until(provider, "it starts after all", lambda: out.exists() and out.read_text() in ("h1\n", "h2\n"))
+    started = f"lab-{out.read_text()[1]}"
+    until(provider, "its failures are told no more", lambda: "failed" not in node(provider, started).reason)
     until(provider, "it is off again", lambda: hosts_on(provider) == ["h0"])
 
 
