@@ -16,6 +16,8 @@ from runner.host.docker_host import connect, has_image, pull, translated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    import docker
+
     from runner.host.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
     refuses, and where no registry is known from which this host could have the image; DockerAway where Docker ended and
     nobody starts it again, else EngineError for Docker.
     """
-    with contextlib.closing(connect(timeout_s=SILENT_FOR_S, patience_s=DOCKER_WITHIN_S)) as client:
+    with contextlib.closing(_docker(progress)) as client:
         with translated("the image cannot be looked up"):
             if has_image(client, reference):
                 return
@@ -64,6 +66,16 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
         with _alone(cache / "images" / f"{reference.rpartition(':')[2]}.lock"):
             if not has_image(client, reference):
                 _pull(lambda: pull(client, reference), reference, progress)
+
+
+def _docker(progress: Progress) -> docker.DockerClient:
+    try:
+        return connect(timeout_s=SILENT_FOR_S)
+    except DockerAway as error:
+        progress.wait(f"{error}; trying again for {DOCKER_WITHIN_S:.0f} s")
+    client = connect(timeout_s=SILENT_FOR_S, patience_s=DOCKER_WITHIN_S)
+    progress.wait("")
+    return client
 
 
 def _pull(start: Callable[[], Iterable[dict[str, Any]]], reference: str, progress: Progress) -> None:
