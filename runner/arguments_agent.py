@@ -17,10 +17,12 @@ def add(top: argparse.ArgumentParser) -> None:
         ("resume", "give a drained host runs again"),
     ):
         made = _each(below, name, summary)
+        made.set_defaults(target=f"hosts:{name}")
         made.add_argument("host", nargs="?", help="its name (default: this one)")
         if name == "drain":
             made.add_argument("--reason", help="shown to who asks why it takes no runs")
     made = _each(below, "leave", "take this host out of its fleet, when the runs on it have ended")
+    made.add_argument("host", nargs="?", help="from elsewhere: one that is gone and does not answer")
     made.add_argument("--now", action="store_true", help="its runs go back into the queue")
     made = _each(below, "install", "write a systemd unit that starts the agent with the machine")
     made.add_argument("--print", action="store_true", help="print it instead")
