@@ -46,7 +46,7 @@ def test_a_start_that_failed_does_not_stand_in_the_way_of_the_next(bare_lab: Lab
             assert "TCP port 6818 for slurmd: python3 (process" in failed.stderr
         assert not head.path("/var/lib/pushtrain").exists(), "nothing is started or written"
     assert [head.pids(name) for name in ("munged", "slurmctld", "slurmd")] == [[], [], []]
-    head.run("sh", "-c", "rm -rf /run/pushtrain/slurmd; ln -s /nowhere /run/pushtrain/slurmd")
+    head.run("sh", "-c", "mkdir -p /run/pushtrain; ln -s /nowhere /run/pushtrain/slurmd")
     failed = start(head, "--head")
     assert "slurmd does not stay up" in failed.stderr
     assert "in use" not in failed.stderr
