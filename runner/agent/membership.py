@@ -106,6 +106,8 @@ def comment(about: About) -> str:
     said: dict[str, object] = {"pushtrain": skew.own(about).pushtrain, "metrics": about.metrics_port}
     if skew.differs(about):
         said["head"] = str(skew.of_head())
+    if skew.other_settings(about):
+        said["settings"] = False
     return json.dumps(said, separators=(",", ":"))
 
 

@@ -26,6 +26,10 @@ _CURES = (
 )
 
 
+# Its own words could be anybody's.
+_SETTINGS = "another store or registry than the head; there: pushtrain agent status says the cure"
+
+
 def state(node: Node, jobs: Sequence[Job], answer: Answer | None = None) -> str:
     """One line such as `busy, 3 of 8 GPUs`; `jobs` are those that run there, `answer` is its agent's."""
     words = [_by_slurm(node, jobs), *filter(None, (_skew(node),))]
@@ -47,7 +51,8 @@ def is_well(node: Node, answer: Answer | None = None) -> bool:
 def _skew(node: Node) -> str:
     head = cluster.head_versions(node)
     here = versions.Versions(pushtrain=cluster.version(node), slurm=node.version)
-    return versions.told(here, head, where="there") if head else ""
+    told = versions.told(here, head, where="there") if head else ""
+    return "; ".join(filter(None, (told, _SETTINGS if cluster.about(node).get("settings") is False else "")))
 
 
 def _by_slurm(node: Node, jobs: Sequence[Job]) -> str:

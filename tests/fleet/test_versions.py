@@ -26,6 +26,11 @@ def test_a_host_with_another_version_than_the_head_is_told_with_the_command_that
         "0.2.0 in its clone (the head's commit), scripts/venv; pushtrain agent stop; pushtrain agent start"
     )
     assert not standing.is_well(node)
+    older = dataclasses.replace(node, comment=json.dumps({"pushtrain": "0.1.0", "settings": False}))
+    assert standing.state(older, ()).startswith(
+        "idle; another store or registry than the head; there: pushtrain"
+    )
+    assert not standing.is_well(older)
     hostile = dataclasses.replace(node, comment=json.dumps(told | {"head": "0.2.0; rm -rf /"}))
     assert standing.state(hostile, ()) == "idle"
 
