@@ -32,6 +32,7 @@ class Record:
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.id = store, run_id
         self._owner: Supervisor | None = None
+        self._before: Supervisor | None = None
 
     @property
     def state(self) -> State:
@@ -54,7 +55,9 @@ class Record:
             return msgspec.structs.replace(run, supervisor=owner)
 
         self._owner = None
+        before = self.load().supervisor
         run = runs.update(self.store, self.id, taken)
+        self._before = before if before != owner else self._before
         self._owner = owner
         return run
 
@@ -87,7 +90,7 @@ class Record:
             if attempts and not attempts[-1].outcome:
                 self.note_end(Outcome(kind="lost", code=error.exit_code, cause=str(error)), why="")
             if self.state not in (State.COLLECTING, State.PUBLISHING):
-                self.move(State.PREPARING, reason=str(error), tip=error.tip)
+                self.move(State.QUEUED, reason=str(error), tip=error.tip)
 
     def tell(self, reason: str) -> None:
         """Tell whoever follows the run what it does now, empty for nothing in particular. Safe to repeat."""
@@ -126,7 +129,10 @@ class Record:
         last = self.load().attempts[-1]
         if not last.outcome:
             self.say(f"attempt {last.number} was lost with its supervisor")
-            lost = Outcome(kind="lost", code=EngineError.exit_code, cause="its supervisor died")
+            cause = "its supervisor died"
+            if self._before is not None and self._before.job:
+                cause = f"its supervisor died, or the host that it was on: {self._before.host}"
+            lost = Outcome(kind="lost", code=EngineError.exit_code, cause=cause)
             self.note_end(lost, why=why)
 
     def outcome(self) -> Outcome | None:

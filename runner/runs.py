@@ -1,6 +1,7 @@
 """The run folder: `runs/ID/run.json` is a state machine that any process may read and its supervisor moves on.
 
     queued -> preparing -> waiting -> running -> collecting -> publishing -> succeeded
+    (as far as running) -> preparing, for another attempt, or queued, where its hosts were taken away
                    (from anywhere) -> failed | cancelled
 
 Everything a run leaves lies below `runs/ID/`: plan.json, source.diff, logs/, metrics.jsonl, live/ and outputs.json.
@@ -199,7 +200,7 @@ def moved(run: Run, state: State, *, at_s: float, **changes: object) -> Run:
     """The run in `state`; one that ended stays as it is (safe to repeat). Raises ValueError for a step back."""
     if run.state.ended or (run.state is state and not changes):
         return run
-    if _ORDER.index(state) < _ORDER.index(run.state) and state is not State.PREPARING:
+    if _ORDER.index(state) < _ORDER.index(run.state) and state not in (State.QUEUED, State.PREPARING):
         raise ValueError(f"a run goes from {run.state} to {state} never")
     stages = run.stages
     if run.state is not state:

@@ -166,9 +166,10 @@ class Cluster:
     def displaced(self) -> str:
         """Why Slurm takes the hosts away to start the job again, empty where it does not."""
         if self._allocation is not None and self._allocation.displaced():
-            return (
-                "its hosts were taken away, by a run of higher priority or a fault; it goes on in the queue"
-            )
+            why = "a run of higher priority, or a fault"
+            with contextlib.suppress(EngineError):  # A head that is away says nothing.
+                why = self._allocation.taken_by() or why
+            return f"its hosts were taken away: {why}; it goes on in the queue"
         return ""
 
     def reserve(self, gang: Gang, *, run_id: str) -> Reservation:

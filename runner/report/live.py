@@ -69,9 +69,10 @@ class Screen:
         self._told = len(run.stages)
 
     def _stage(self, run: Run, state: State) -> None:
-        if state.ended or state is State.QUEUED:
+        if state.ended or (state is State.QUEUED and not self._told):
             return
-        detail = {State.WAITING: run.reason, State.RUNNING: run.environment}.get(state, "")
+        waits = (State.QUEUED, State.WAITING)
+        detail = {**dict.fromkeys(waits, run.reason), State.RUNNING: run.environment}.get(state, "")
         again = f" (attempt {run.attempt})" if state is State.RUNNING and run.attempt > 1 else ""
         self._say(f"• {state}{again}" + (f"  {detail}" if detail else ""))
 

@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ from runner import decoding
 from runner.errors import EngineError
 from runner.slurm.client import COMMAND_WITHIN_S, run_folder
 from runner.slurm.nodes import nodes
+from runner.slurm.queue import jobs
 from runner.slurm.submission import on_host
+from runner.slurm.waiting import taken_by
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -144,6 +147,12 @@ class Allocation:
         # The first of each name: a comment that says the same words comes later.
         fields = dict(word.partition("=")[::2] for word in reversed(text.split()))
         return int(fields.get("Restarts", 0)) > self.restarts or fields.get("JobState") != "RUNNING"
+
+    def taken_by(self) -> str:
+        """Why Slurm takes the hosts away, empty where that is not known. Raises EngineError."""
+        asked = replace(self.slurm, patience_s=0.0)
+        partition = os.environ.get("SLURM_JOB_PARTITION", "")
+        return taken_by(self._names(), partition, jobs(asked), nodes(asked), now_s=time.time())
 
     def requeue(self) -> None:
         """Give the hosts back and wait in the queue again. Slurm ends this process then. Raises EngineError."""

@@ -11,7 +11,7 @@ from runner.slurm import labels
 from runner.slurm.hostlist import expand
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from runner.slurm.nodes import Node
     from runner.slurm.queue import Job
@@ -21,6 +21,8 @@ _Demand = tuple[str, str, int, int]
 _NAMED = 3
 # Slurm takes a job without a time limit for one of a year: what follows from that is no estimate.
 _NO_ESTIMATE_S = 300 * 86_400
+# A job that gives way is ended within Slurm's KillWait of 30 s.
+_JUST_NOW_S = 60.0
 _TIER = re.compile(r"p(\d{1,3})")
 # What Slurm says of jobs that it waits with for other reasons than hosts; `squeue(1)`, JOB REASON CODES.
 _REASONS = {
@@ -189,6 +191,33 @@ def fits(job: Job, node: Node) -> bool:
     return {feature for feature in re.split(r"[&,]", job.features) if feature} <= set(node.features)
 
 
+def taken_by(
+    hosts: Collection[str], partition: str, jobs: Sequence[Job], nodes: Sequence[Node], *, now_s: float
+) -> str:
+    """Why a job of that partition loses its hosts now, as far as Slurm says; empty where it does not. Pure.
+
+    Slurm keeps nowhere whom a job had to give way to: told are those of a higher priority that wait for hosts such as
+    these, or were given one of them just now.
+    """
+    own = [node for node in nodes if node.name in hosts]
+    if away := [node for node in own if node.states & {"DOWN", "NOT_RESPONDING"}]:
+        return _away(away)
+    mine = _TIER.fullmatch(partition)
+    if mine is None:
+        return ""
+    higher = [job for job in jobs if _tier(job) > int(mine[1]) and _has_come(job, own, now_s=now_s)]
+    if not higher:
+        return ""
+    return f"{_some([label(job) for job in higher])} {_verb(higher, 'has', 'have')} a higher priority"
+
+
+def _has_come(job: Job, own: Sequence[Node], *, now_s: float) -> bool:
+    if job.waits:
+        return job.reason == "Resources" and any(fits(job, node) for node in own)
+    is_new = now_s - (job.starts_at_s or 0.0) < _JUST_NOW_S
+    return is_new and not {node.name for node in own}.isdisjoint(expand(job.hosts))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """Why a host takes no job: what was said, by whom, and since when as Slurm writes it in UTC; empty if unknown."""
@@ -263,7 +292,7 @@ def _turn(job: Job, holders: Sequence[Job]) -> str:
     lower = [each for each in holders if _TIER.fullmatch(each.partition) and _tier(each) < _tier(job)]
     if not lower or not _TIER.fullmatch(job.partition):
         return ""
-    return f"; {_some([label(each) for each in lower])} {_verb(lower)} way to it: a lower priority"
+    return f"; {_some([label(each) for each in lower])} {_verb(lower, 'gives', 'give')} way to it: a lower priority"
 
 
 def _tier(job: Job) -> int:
@@ -271,8 +300,8 @@ def _tier(job: Job) -> int:
     return int(found[1]) if found else 0
 
 
-def _verb(those: Sequence[Job]) -> str:
-    return "gives" if len(those) == 1 else "give"
+def _verb(those: Sequence[Job], one: str, several: str) -> str:
+    return one if len(those) == 1 else several
 
 
 def _count(number: int) -> str:

@@ -11,7 +11,7 @@ from runner.fleet.rows import queue
 from runner.slurm.hostlist import expand
 from runner.slurm.nodes import Node
 from runner.slurm.nodes import read as read_nodes
-from runner.slurm.waiting import Waiting, explain, fits, in_order, label, wants, why_away
+from runner.slurm.waiting import Waiting, explain, fits, in_order, label, taken_by, wants, why_away
 from tests.fleet import recordings
 
 
@@ -235,3 +235,28 @@ def test_the_reason_of_a_host_is_told_without_slurms_signature() -> None:
 )
 def test_a_list_of_hosts_is_read(text: str, names: tuple[str, ...]) -> None:
     assert expand(text) == names
+
+
+@pytest.mark.parametrize(
+    ("moment", "host", "partition", "why"),
+    [
+        ("preempt", "h2", "p50", "urgent-3333 has a higher priority"),
+        ("preempt", "h2", "p90", ""),
+        ("preempt", "h2", "other", ""),
+        ("full", "h2", "p50", ""),
+        ("lost", "h2", "p50", "h2 does not respond"),
+    ],
+)
+def test_who_takes_a_runs_hosts_away_is_told_where_slurm_knows(
+    moment: str, host: str, partition: str, why: str
+) -> None:
+    said = taken_by([host], partition, recordings.jobs(moment), recordings.nodes(moment), now_s=2e9)
+    assert said == why
+
+
+def test_one_of_a_higher_priority_that_has_a_host_for_long_took_none_away() -> None:
+    jobs, nodes = recordings.jobs("full"), recordings.nodes("full")
+    started_s = recordings.job("full", "other-3c4d").starts_at_s
+    assert started_s is not None
+    assert "other-3c4d" in taken_by(["h2"], "p20", jobs, nodes, now_s=started_s + 5)
+    assert "other-3c4d" not in taken_by(["h2"], "p20", jobs, nodes, now_s=started_s + 3600)

@@ -56,13 +56,18 @@ def test_a_run_is_prepared_again_for_another_attempt(store: Store) -> None:
     assert made.run(store, A, State.RUNNING, State.PREPARING, State.WAITING).state is State.WAITING
 
 
+def test_a_run_whose_hosts_are_taken_away_is_queued_again_and_the_wait_counts_as_that(store: Store) -> None:
+    run = made.run(store, A, State.PREPARING, State.RUNNING, State.QUEUED, State.PREPARING)
+    assert run.state is State.PREPARING
+    assert run.seconds_in(State.QUEUED) == 2.0
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
         (State.RUNNING, State.WAITING),
         (State.COLLECTING, State.RUNNING),
         (State.PUBLISHING, State.COLLECTING),
-        (State.PREPARING, State.QUEUED),
     ],
 )
 def test_no_other_step_leads_back(store: Store, before: State, after: State) -> None:
