@@ -301,7 +301,10 @@ def test_a_stranger_on_a_gpu_keeps_a_host_from_being_offered_until_it_ends(fleet
     host = fleet.host("h2")
     fleet.agent("h2", "stop")
     host.spawn("sleep", "600", log="stranger.log")
-    pid = host.run("pgrep", "-n", "-x", "sleep").stdout.strip()
+    # The first process of a host sleeps as well.
+    found = ("pgrep", "-f", "^sleep 600")
+    wait_for(lambda: host.run(*found, check=False).stdout, what="a stranger", told=lambda: "")
+    pid = host.run(*found).stdout.strip()
     fleet.use_gpu("h2", 1, int(pid))
     fleet.agent("h2", "start")
     told = next(each["state"] for each in fleet.typed("runners") if each["name"] == "h2")
