@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from runner import lock
 from tests.lab.namespaces import Process, awaited, detached, enter, sh
 from tests.lab.plan import Plan
 
 _BRIDGE = "br0"
 _CGROUPS = Path("/sys/fs/cgroup")
+_FREE_WITHIN_S = 5.0
 
 
 class Fabric:
@@ -28,8 +30,8 @@ class Fabric:
     def process(self) -> Process | None:
         return Process.read(self.folder / "process")
 
-    def up(self, lock: IO[str], *, owned: bool) -> None:
-        """Start it. It keeps the lock of its slot; an owned one ends with the thread that calls this."""
+    def up(self, slot: IO[str], *, owned: bool) -> None:
+        """Start it. It keeps the lock of its `slot`; an owned one ends with the thread that calls this."""
         self.folder.mkdir(parents=True, exist_ok=True)
         clear(self.plan)
         made = self.folder / "pid"
@@ -43,7 +45,7 @@ class Fabric:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                pass_fds=(lock.fileno(),),
+                pass_fds=(slot.fileno(),),
             )
         awaited("the network of the lab", made.exists, log=log)
         process = Process.of(int(made.read_text()))
@@ -51,14 +53,21 @@ class Fabric:
         process.write(self.folder / "process")
         self._connect_this_machine(process)
 
-    def down(self) -> None:
-        """End the fabric, and so all hosts. Safe to repeat."""
+    def down(self, *, starting: bool = False) -> None:
+        """End the fabric, and so all hosts. Safe to repeat. `starting`: the caller still has the lock of its slot."""
         if process := self.process:
             process.kill()
-            if self._started is not None:
-                self._started.wait()
             awaited("the end of the lab", lambda: not process.alive)
-        clear(self.plan)
+        if self._started is not None:
+            self._started.kill()  # Its child ends with it, also one that has not said which it is.
+            self._started.wait()
+        if starting:
+            clear(self.plan)
+            return
+        # Another lab that has taken the slot by now has cleared it, and what is there is its own.
+        with lock.held(self.plan.lock, wait_s=_FREE_WITHIN_S) as ours:
+            if ours:
+                clear(self.plan)
 
     def run(self, *argv: str, given: str | None = None) -> str:
         """Run a command on the fabric: not on a host, but with the addresses of the lab."""

@@ -16,7 +16,7 @@ from tests.lab import slurm
 from tests.lab.fabric import Fabric
 from tests.lab.host import DAEMONS, Host
 from tests.lab.namespaces import LabError, awaited
-from tests.lab.plan import MODEL, Mode, Plan
+from tests.lab.plan import LOCKS, MODEL, Mode, Plan
 from tests.lab.services import Registry, Store
 from tests.services.dockerd import empty
 from tests.services.slots import NoSlot, free_slot
@@ -88,7 +88,7 @@ class Lab:
                 lab.registry.await_()
                 lab.store.await_()
             except BaseException:
-                lab.down()
+                lab.down(starting=True)
                 raise
         return lab
 
@@ -159,10 +159,10 @@ class Lab:
             "store": {"address": self.store.endpoint, "state": self.store.state()},
         }
 
-    def down(self) -> None:
+    def down(self, *, starting: bool = False) -> None:
         """End all of it. What is on this machine's disk stays: logs and the hosts' disks. Safe to repeat."""
         atexit.unregister(self.down)
-        self.fabric.down()
+        self.fabric.down(starting=starting)
 
     # how
 
@@ -247,7 +247,7 @@ def _each(do: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
 
 def _slot() -> tuple[int, IO[str]]:
     try:
-        return free_slot("lab-{}.lock")
+        return free_slot(LOCKS)
     except NoSlot as error:
         raise LabError(str(error)) from error
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from tests.lab.namespaces import LabError
+from tests.services.slots import lock_of
 
 Mode = Literal["plain", "none"]
 MODEL = "Tesla V100-SXM2-16GB"
+LOCKS = "lab-{}.lock"
 _FILE = "lab.json"
 
 
@@ -47,6 +49,11 @@ class Plan:
     def label(self) -> str:
         """What tells this lab's bridge, rules and control groups from those of others."""
         return f"ptlab{self.slot}"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while the lab lives."""
+        return lock_of(LOCKS, self.slot)
 
     def address(self, name: str) -> str:
         return f"{self.network}.{10 + self.names.index(name)}"

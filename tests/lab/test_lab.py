@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from runner.lock import is_held
 from tests.engines.project import wait_for
 from tests.lab import Lab, LabError
 from tests.lab.namespaces import Process, awaited
-from tests.lab.plan import Plan
+from tests.lab.plan import LOCKS, Plan
 from tests.lab.slurm import can_use, gres, slug
+from tests.services.slots import lock_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -69,7 +71,8 @@ def gone(lab_folder: Path, slot: int) -> None:
     """Blocks until nothing of a lab is left; what the kernel still unmounts may take a moment."""
     awaited("the end of its processes", lambda: not processes_of(lab_folder))
     awaited("the end of its disks", lambda: not loops_of(lab_folder))
-    assert left_of(slot) == []
+    # Another session may have made a lab of that number since.
+    assert left_of(slot) == [] or is_held(lock_of(LOCKS, slot))
 
 
 class TestPlan:
@@ -350,6 +353,22 @@ class TestEnds:
         verb("down")
         gone(tmp_path / "lab", slot)
         verb("down")
+
+    def test_a_lab_that_died_takes_nothing_from_the_next_of_its_number(
+        self, needed: None, tmp_path: Path
+    ) -> None:
+        first = Lab.up(tmp_path / "first", hosts=1, gpus=0, slurm="none", docker=False)
+        process = first.fabric.process
+        assert process is not None
+        process.kill()
+        wait_for(lambda: not process.alive, what="the end of the first")
+        second = Lab.up(tmp_path / "second", hosts=1, gpus=0, slurm="none", docker=False)
+        try:
+            first.down()
+            assert second.registry.answers()
+            assert second.plan.label in "".join(left_of(second.plan.slot))
+        finally:
+            second.down()
 
     def test_who_is_not_root_is_told_what_to_type(self, needed: None, tmp_path: Path) -> None:
         nobody = ("setpriv", "--reuid", "65534", "--clear-groups", sys.executable)

@@ -11,6 +11,11 @@ SLOTS = 10
 _LOCKS = Path("/run/lock/pushtrain-tests")
 
 
+def lock_of(locks: str, slot: int) -> Path:
+    """The file that is locked while a number is taken."""
+    return _LOCKS / locks.format(slot)
+
+
 class NoSlot(RuntimeError):
     """All numbers are taken."""
 
@@ -22,7 +27,7 @@ def free_slot(locks: str) -> tuple[int, IO[str]]:
     """
     _LOCKS.mkdir(parents=True, exist_ok=True)
     for slot in range(SLOTS):
-        lock = (_LOCKS / locks.format(slot)).open("w")
+        lock = lock_of(locks, slot).open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
