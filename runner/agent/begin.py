@@ -97,17 +97,35 @@ def head(wish: HeadWish, state: State) -> About:
 
 def _check_no_member(state: State) -> None:
     """A fleet of its own would be begun with another's key."""
-    try:
-        former = state.load()
-    except UsageError:  # It was in none, or nobody can tell.
-        return
-    if former.role == "head":
+    former = _former(state)
+    if former is None or former.role == "head":
         return
     raise Refused(
         f"this machine is a {former.role} of a fleet already, as {former.name}: --head would begin another fleet",
-        tip="pushtrain agent start; pushtrain agent leave; then this again. "
-        f"Where that fleet is no more: rm {state.folder}/settings.json {state.key}",
+        tip="pushtrain agent start; pushtrain agent leave; then this again. " + _no_more(state),
     )
+
+
+def _check_no_head(state: State) -> None:
+    """Its key, by which all its hosts know it, would be written over."""
+    former = _former(state)
+    if former is None or former.role != "head":
+        return
+    raise Refused(
+        f"this machine is the head of a fleet, as {former.name}: --join would write another's key over its own",
+        tip=f"to go on as the head: pushtrain agent start. {_no_more(state)}",
+    )
+
+
+def _former(state: State) -> Settings | None:
+    try:
+        return state.load()
+    except UsageError:  # It was in none, or nobody can tell.
+        return None
+
+
+def _no_more(state: State) -> str:
+    return f"Where that fleet is no more: rm {state.folder}/settings.json {state.key}"
 
 
 def member(wish: Wish, state: State, *, head: str, given: Path, client: bool, tell: Tell) -> About:
@@ -115,9 +133,10 @@ def member(wish: Wish, state: State, *, head: str, given: Path, client: bool, te
 
     Of a machine that is of no fleet yet nothing is written before the head can be reached; meanwhile `tell` is told.
 
-    Raises Refused for a token that others can read, UsageError, EngineError (with all that is missing, versions that
-    are not the head's included; and where the head does not answer a first join).
+    Raises Refused for a token that others can read, and on the head of a fleet, UsageError, EngineError (with all that
+    is missing, versions that are not the head's included; and where the head does not answer a first join).
     """
+    _check_no_head(state)
     wishes.check(wish)
     told = token.read(given)
     reached = told.cluster.address if head == told.cluster.head else addresses.resolve(head)

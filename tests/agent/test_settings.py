@@ -133,6 +133,17 @@ def test_a_host_of_a_fleet_does_not_become_the_head_of_another_by_the_way(
     assert state.key.read_bytes() == b"of its fleet"
 
 
+def test_the_head_of_a_fleet_does_not_join_another_by_the_way(tmp_path: Path) -> None:
+    state = State(folder=tmp_path)
+    state.save(replace(OURS, role="head"))
+    state.key.write_bytes(b"of its fleet")
+    wish = wishes.Wish(home=str(tmp_path))
+    with pytest.raises(Refused, match="the head of a fleet, as gpu2") as raised:
+        begin.member(wish, state, head="gpu1", given=tmp_path / "token", client=False, tell=print)
+    assert f"rm {tmp_path}/settings.json" in raised.value.tip
+    assert state.key.read_bytes() == b"of its fleet"
+
+
 def test_a_label_has_one_value(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "runner.cli", "agent", "start", "--head", "--state", str(tmp_path / "state"),
