@@ -48,12 +48,14 @@ def frozen(tmp_path: Path) -> Iterator[Path]:
 def stuck(frozen: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A rank that waits for its disk, and no signal ends it."""
     argv = (sys.executable, "-c", WRITES, str(frozen / "x"))
-    child = subprocess.Popen(argv, env={**os.environ, leash.MARK: f"{MARK}x"})
+    child = subprocess.Popen(argv, env={**os.environ, leash.MARK: f"{MARK}x"}, stdout=subprocess.PIPE)
     status = Path(f"/proc/{child.pid}/stat")
+    assert child.stdout is not None
+    child.stdout.readline()  # Before, it may wait for a moment for Python's own files.
     wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "D", what="a process in the kernel")
     yield child
     subprocess.run(["fsfreeze", "--unfreeze", frozen], check=True)
-    child.wait()
+    child.communicate()
     subprocess.run(["fsfreeze", "--freeze", frozen], check=True)
 
 
