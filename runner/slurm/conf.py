@@ -155,6 +155,8 @@ def _scheduling() -> dict[str, object]:
         "JobRequeue": 1,
         "RequeueExit": 75,
         "MaxJobCount": 20000,
+        # What slurmctld reads has its partitions closed: `scontrol reconfigure` would close them again for good.
+        "ReconfigFlags": "KeepPartState",
     }
 
 

@@ -118,6 +118,14 @@ def hosts_on(provider: Machines) -> list[str]:
 def test_a_job_has_a_host_started_that_is_stopped_when_it_is_idle(provider: Machines) -> None:
     assert hosts_on(provider) == ["h0"]
     until(provider, "hosts that are off are known", lambda: "POWERED_DOWN" in node(provider, "lab-2").states)
+    until(
+        provider,
+        "the queue is open",
+        lambda: "down" not in on_head(provider, "sinfo", "--noheader", "--format=%a"),
+    )
+    on_head(
+        provider, "scontrol", "reconfigure"
+    )  # As the head itself does once, before or after it opens the queue.
     out = submit(provider, f"hostname; echo $CUDA_VISIBLE_DEVICES; sleep {ALONE_S}; echo done")
     until(provider, "it ran on a host that was started", lambda: out.exists() and "done\n" in out.read_text())
     assert out.read_text() in ("h1\n0,1\ndone\n", "h2\n0,1\ndone\n"), "heard of, it did not end itself"
