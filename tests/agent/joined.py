@@ -83,12 +83,16 @@ class Joined(FleetProject):
         return dict(line.split() for line in said.splitlines())
 
     def until_idle(self, *names: str) -> None:
-        """Wait until these hosts are free."""
+        """Wait until these hosts are free.
+
+        Backfill looks only while a job waits: hosts that it planned for the last one are called so until the next.
+        """
+        free = ("idle", "planned")
         wait_for(
-            lambda: all(self.states().get(name) == "idle" for name in names or HOSTS),
+            lambda: all(self.states().get(name) in free for name in names or HOSTS),
             what="idle hosts",
             told=self.told,
-            within_s=90,
+            within_s=150,
         )
 
     def daemon(self, name: str, daemon: str) -> int:

@@ -16,7 +16,7 @@ from tests.engines.project import wait_for
 from tests.lab import Lab
 from tests.slurm.project import kept
 
-pytestmark = [pytest.mark.fleet, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.fleet, pytest.mark.slow, pytest.mark.timeout(420)]
 
 GPUS = {"resources": {"nodes": 3, "gpu": 2}}
 TWO = {"resources": {"nodes": 2, "gpu": 2}}
