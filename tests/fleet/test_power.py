@@ -129,13 +129,21 @@ def test_a_job_has_a_host_started_that_is_stopped_when_it_is_idle(provider: Mach
     out = submit(provider, f"hostname; echo $CUDA_VISIBLE_DEVICES; sleep {ALONE_S}; echo done")
     until(provider, "it ran on a host that was started", lambda: out.exists() and "done\n" in out.read_text())
     assert out.read_text() in ("h1\n0,1\ndone\n", "h2\n0,1\ndone\n"), "heard of, it did not end itself"
+    assert sum(each.startswith("start ") for each in provider.asked) == 1
     until(provider, "the host is off again", lambda: hosts_on(provider) == ["h0"])
 
 
 def test_a_start_that_fails_is_told_and_tried_again(provider: Machines) -> None:
     provider.refusal = "there are no machines left"
     out = submit(provider, "hostname")
-    until(provider, "the reason is told", lambda: "there are no machines left" in reasons(provider))
+    told: list[str] = []
+
+    def told_of_one() -> bool:
+        told.append(reasons(provider))
+        return "there are no machines left" in told[-1]
+
+    until(provider, "the reason is told", told_of_one)
+    assert "start 1 of 2 failed (next try " in told[-1]
     until(
         provider, "one is given up", lambda: "given up: pushtrain agent power retry lab-" in reasons(provider)
     )
