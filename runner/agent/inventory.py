@@ -188,7 +188,7 @@ def own_version() -> str:
     except PackageNotFoundError:
         found = None
     if not found:
-        raise EngineError("no Pushtrain is installed at this moment", tip="pip install pushtrain")
+        raise EngineError("no Pushtrain is installed at this moment", tip="in the clone of Pushtrain: scripts/venv")
     return found
 
 
