@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner.errors import GitHubAbsent, GitHubDenied
+from runner.errors import GitHubAbsent, GitHubDenied, GitHubDown
 from runner.github.client import part
 from runner.github.permissions import ACTIVITY, COMMENTS, CONTENTS, TAGS
-from runner.github.refusals import Call
-from runner.github.texts import moment
+from runner.github.refusals import Call, Trouble, refused
+from runner.github.texts import moment, same_text
 
 if TYPE_CHECKING:
     from runner.github.client import Repository
@@ -100,6 +100,7 @@ class _Push(msgspec.Struct):
 
 
 class _Edited(msgspec.Struct, rename="camel"):
+    body: str
     last_edited_at: datetime | None = None
     editor: _User | None = None
 
@@ -110,6 +111,7 @@ class _Node(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     data: _Node | None = None
+    errors: tuple[Trouble, ...] = ()
 
 
 def refs(repository: Repository) -> tuple[Ref, ...]:
@@ -174,17 +176,7 @@ def comments(repository: Repository, *, since_s: float) -> Iterator[Written]:
 
     https://docs.github.com/en/rest/issues/comments#list-issue-comments-for-a-repository
     """
-    call = Call(doing="list its comments", feature=COMMENTS)
-    changed = repository.pages(
-        call,
-        "issues/comments",
-        _Comment,
-        sort="updated",
-        direction="asc",
-        per_page=100,
-        since=moment(since_s),
-    )
-    for each in changed:
+    for each in _changed(repository, since_s=since_s):
         number = each.issue_url.rpartition("/")[2]
         is_pull = f"/pull/{number}#" in each.html_url and number.isdecimal()
         yield Written(
@@ -200,18 +192,50 @@ def comments(repository: Repository, *, since_s: float) -> Iterator[Written]:
         )
 
 
+def _changed(repository: Repository, *, since_s: float) -> Iterator[_Comment]:
+    """Each page begins anew where the last one ended: one that is edited or gone moves those behind it forward."""
+    call = Call(doing="list its comments", feature=COMMENTS)
+    told: set[tuple[int, datetime]] = set()
+    begin_s, number = int(since_s), 1
+    while True:
+        page, following = repository.page(
+            call,
+            "issues/comments",
+            _Comment,
+            sort="updated",
+            direction="asc",
+            per_page=100,
+            since=moment(begin_s),
+            page=number,
+        )
+        for each in page:
+            if (each.id, each.updated_at) not in told:
+                told.add((each.id, each.updated_at))
+                yield each
+        if following is None:
+            return
+        # A second less, since nobody says whether a moment itself is since then.
+        next_s = int(page[-1].updated_at.timestamp()) - 1 if page else begin_s
+        begin_s, number = (next_s, 1) if next_s > begin_s else (begin_s, number + 1)
+
+
 def last_edit(repository: Repository, comment: Written) -> Edit | None:
     """Returns who edited a comment last, None where nobody did. The REST API does not tell; GraphQL does.
 
+    Raises GitHubDown where it does not say now what it said in `comment`: the moment would be that of other words.
     https://docs.github.com/en/graphql/reference/objects#issuecomment
     """
     call = Call(doing="tell who edited a comment", feature=COMMENTS)
-    query = "query($id:ID!){node(id:$id){... on IssueComment{lastEditedAt editor{login}}}}"
+    query = "query($id:ID!){node(id:$id){... on IssueComment{body lastEditedAt editor{login}}}}"
     asked = {"query": query, "variables": {"id": comment.node}}
     answer = repository.say(call, repository.line.graphql_url, asked, _Answer)
+    if answer.errors:
+        raise refused(call, answer.errors)
     found = answer.data.node if answer.data else None
     if found is None:
         raise GitHubAbsent("GitHub does not tell who edited a comment: it is gone")
+    if not same_text(found.body, comment.body):
+        raise GitHubDown(f"{comment.url} is being edited", tip="try again later")
     if found.last_edited_at is None:
         return None
     return Edit(by=found.editor.login if found.editor else "", at_s=found.last_edited_at.timestamp())

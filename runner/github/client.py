@@ -142,14 +142,20 @@ class Repository:
 
         Most lists come by 30 unless `per_page` says 100, and some know no such parameter.
         """
-        where: str | None = self._path(path)
-        how: Mapping[str, str | int] = parameters
+        items, where = self.page(call, path, kind, key=key, **parameters)
+        yield from items
         while where is not None:
-            with self.line.patience.call(self.patience_s):
-                answer = self.line.send(call, "GET", where, parameters=how)
-            items = answer.content.get(key) if key and isinstance(answer.content, dict) else answer.content
-            yield from convert(call, items, list[kind])  # type: ignore[valid-type]
-            where, how = next_page(answer.headers), {}
+            items, where = self.page(call, where, kind, key=key)
+            yield from items
+
+    def page(
+        self, call: Call, path: str, kind: type[Kind], *, key: str = "", **parameters: str | int
+    ) -> tuple[list[Kind], str | None]:
+        """Returns one page of a list, and the address of the next one; None on the last."""
+        with self.line.patience.call(self.patience_s):
+            answer = self.line.send(call, "GET", self._path(path), parameters=parameters)
+        items = answer.content.get(key) if key and isinstance(answer.content, dict) else answer.content
+        return convert(call, items, list[kind]), next_page(answer.headers)  # type: ignore[valid-type]
 
     def change(self, call: Call, path: str, body: Mapping[str, Any], kind: type[Kind]) -> Kind:
         """Makes a thing be as `body` says; safe to repeat."""

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from runner.github.client import Repository
 
 
-class _Repo(msgspec.Struct):
+class About(msgspec.Struct, frozen=True):
+    """A repository: `full_name` is OWNER/NAME as GitHub writes it, which takes it in any case of its letters."""
+
+    full_name: str
     default_branch: str
 
 
@@ -32,9 +35,14 @@ class _File(msgspec.Struct):
     content: str = ""
 
 
+def about(repository: Repository) -> About:
+    """Returns what the repository is called and which branch is its default."""
+    return repository.get(Call(doing=f"show {repository.name}", feature=CONTENTS), "", About)
+
+
 def default_branch(repository: Repository) -> str:
     """Returns the name of the repository's default branch."""
-    return repository.get(Call(doing=f"show {repository.name}", feature=CONTENTS), "", _Repo).default_branch
+    return about(repository).default_branch
 
 
 def text(repository: Repository, path: str, *, ref: str) -> str | None:

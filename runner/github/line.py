@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,7 @@ _ANSWER_S = 15
 _SENT_FILE_S = 300
 _CHUNK_BYTES = 64 << 10
 _HOPS = 5
+_MOVED = HTTPStatus.MOVED_PERMANENTLY
 _RENEW_BEFORE = timedelta(minutes=5)
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 _PASSING = (
@@ -189,9 +191,29 @@ class Line:
             answered = requester.requestJson(
                 verb, url, dict(parameters or {}), {"Accept": _JSON}, body, self._connection
             )
-        except RuntimeError as error:  # PyGithub's word for a redirection to another host
-            raise GitHubError(f"GitHub did not {call.doing}: {error}", tip="see GITHUB_API_URL") from error
+        except _Elsewhere as elsewhere:
+            raise self._moved(call, requester, url, elsewhere.where) from None
         return _answer(call, *answered)
+
+    def _moved(self, call: Call, requester: Requester, url: str, where: str) -> GitHubError:
+        """The error for what is elsewhere now; a repository of another name is known by its number there."""
+        theirs, ours = urlsplit(where), urlsplit(self.api_url)
+        if theirs.netloc and (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
+            return GitHubError(
+                f"GitHub did not {call.doing}: its API is redirected to {theirs.hostname}",
+                tip="see GITHUB_API_URL",
+            )
+        number = re.search(r"/repositories/\d+", theirs.path)
+        known: Any = None
+        if number is not None and number[0] not in url:
+            known = self._ask(call, requester, "GET", number[0]).content
+        name = known.get("full_name") if isinstance(known, dict) else None
+        if name is None:
+            return error_of(call, Answer(status=_MOVED, headers={"location": where}, content=None))
+        return GitHubError(
+            f"GitHub did not {call.doing}: the repository {self._repository} moved to {name}",
+            tip="name it so",
+        )
 
     def _try(self, call: Call, ask: Callable[[], Answer], *, again: bool) -> Answer:
         """Returns an answer below 500; what failed on the way is tried again, if it may be."""
@@ -290,6 +312,7 @@ class Line:
         else:
             adapter = Adapter(on_send=self._count, max_retries=self._retry())
         connection.session.mount(f"{parts.scheme}://", adapter)
+        connection.session.hooks["response"].append(_stay_here)
         return connection
 
     def _session(self) -> requests.Session:
@@ -317,6 +340,24 @@ class Line:
             raise GitHubError(
                 f"GitHub did not {call.doing}: it names {theirs.hostname}, which is not its own"
             )
+
+
+class _Elsewhere(Exception):
+    """What was asked for is `where` the answer says."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.where = where
+
+
+def _stay_here(response: requests.Response, **_: object) -> None:
+    """Raises _Elsewhere before PyGithub follows: it would leave the query out, and all would be asked for.
+
+    https://github.com/PyGithub/PyGithub/blob/v2.10.0/github/Requester.py
+    """
+    if response.status_code == _MOVED:
+        response.close()
+        raise _Elsewhere(response.headers.get("location", ""))
 
 
 def _answer(call: Call, status: int, headers: Mapping[str, str], text: str) -> Answer:

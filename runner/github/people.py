@@ -13,7 +13,7 @@ import msgspec
 from runner.errors import GitHubDown, GitHubError
 from runner.github.client import part
 from runner.github.permissions import COMMENTS, ROLES
-from runner.github.refusals import Call
+from runner.github.refusals import Call, Trouble, refused
 
 if TYPE_CHECKING:
     from runner.github.client import Repository
@@ -49,6 +49,7 @@ class _Viewer(msgspec.Struct):
 
 class _Viewed(msgspec.Struct):
     data: _Viewer | None = None
+    errors: tuple[Trouble, ...] = ()
 
 
 def role(repository: Repository, login: str) -> Role:
@@ -92,6 +93,7 @@ def _ask_login(repository: Repository) -> str:
         viewed = repository.say(call, repository.line.graphql_url, query, _Viewed)
         if viewed.data:
             return viewed.data.viewer.login
+        raise refused(call, viewed.errors)
     with _unless_refused():
         return repository.get(call, "/user", _Login).login
     return _JOBS_LOGIN

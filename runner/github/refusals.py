@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
+
 from runner.errors import GitHubAbsent, GitHubDenied, GitHubDown, GitHubError
 from runner.github.permissions import Feature, accepted
 
 _WORDS_LIMIT = 300
+_DENIED = frozenset({"FORBIDDEN", "INSUFFICIENT_SCOPES"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,13 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     content: Any
+
+
+class Trouble(msgspec.Struct):
+    """What went wrong with a query in GraphQL; `type` is empty for a fault of GitHub's own."""
+
+    type: str | None = None
+    message: str = ""
 
 
 class Unsure(GitHubDown):
@@ -63,6 +73,17 @@ def error_of(call: Call, answer: Answer) -> GitHubError:
         where = answer.headers.get("location", "elsewhere")
         return GitHubError(f"GitHub did not {call.doing}: it moved to {where}", tip="use the new name")
     return GitHubError(_sentence(call, answer, "it was refused"))
+
+
+def refused(call: Call, errors: Sequence[Trouble]) -> GitHubError:
+    """Returns the error for what GraphQL says in a good answer: https://docs.github.com/en/graphql"""
+    kinds, said = {each.type for each in errors}, "; ".join(each.message for each in errors)
+    sentence = f"GitHub did not {call.doing}: {words(said) or 'it was refused'}"
+    if kinds & _DENIED:
+        return _lacking(call, sentence, call.feature.permission)
+    if kinds == {"NOT_FOUND"}:
+        return GitHubAbsent(sentence)
+    return GitHubDown(sentence, tip="try again later")
 
 
 def down(call: Call, reason: str, *, wait_s: float | None = None, now_s: float = 0.0) -> GitHubDown:
@@ -108,8 +129,12 @@ def _not_accepted(call: Call, answer: Answer) -> GitHubDenied:
 
 def _denied(call: Call, answer: Answer) -> GitHubDenied:
     permission = accepted(answer.headers.get("x-accepted-github-permissions", "")) or call.feature.permission
+    return _lacking(call, _sentence(call, answer, "the token may not"), permission)
+
+
+def _lacking(call: Call, sentence: str, permission: str) -> GitHubDenied:
     return GitHubDenied(
-        _sentence(call, answer, "the token may not"),
+        sentence,
         tip=f"add `{permission}` to `permissions:` of the workflow, or to the token or the App; "
         f"without it {call.feature.lost}",
         permission=permission,

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from runner.errors import GitHubDenied, GitHubError, UsageError
-from runner.github import check, client, contents, people, pulls, releases, tags, thread
+from runner.github import changes, check, client, contents, people, pulls, releases, tags, thread
 from runner.github.features import Features
 from runner.github.permissions import FEATURES, accepted
 from tests.fakes.storage import Storage, serving
@@ -201,6 +201,36 @@ def test_a_repository_that_moved_is_told_so(github: GitHub) -> None:
             with pytest.raises(GitHubError, match=r"redirected|moved"):
                 people.role(repository, "ann")
             assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("api", ["", "/api/v3"])
+def test_a_repository_of_another_name_is_not_followed_and_the_name_is_told(github: GitHub, api: str) -> None:
+    mine = ours(github, api=api)
+    mine.theirs.comment(mine.pull, "/train", by="ann", at_s=1_700_000_000)
+    mine.theirs.rename("digits")
+    with pytest.raises(GitHubError, match="the repository lab/mnist moved to lab/digits") as caught:
+        list(changes.comments(mine.repository, since_s=1_800_000_000))
+    assert "name it so" in caught.value.tip
+    assert [(call.path, call.status) for call in github.calls] == [
+        ("/repos/lab/mnist/issues/comments", 301),
+        ("/repos/lab/digits", 200),
+    ]
+
+
+def test_an_app_is_told_that_its_repository_has_another_name(github: GitHub) -> None:
+    app = github.app("trainer", "lab/digits")
+    mine = ours(github, auth=client.App(id=str(app.id), private_key=app.private_key))
+    mine.theirs.rename("digits")
+    with pytest.raises(GitHubError, match="moved to"):
+        people.role(mine.repository, "ann")
+
+
+def test_what_is_written_to_a_repository_of_another_name_is_refused(github: GitHub) -> None:
+    mine = ours(github)
+    mine.theirs.rename("digits")
+    with pytest.raises(GitHubError, match="moved to"):
+        thread.write(mine.repository, mine.pull, "Hello")
+    assert not mine.theirs.comments(mine.pull)
 
 
 # what is asked once

@@ -336,6 +336,8 @@ class Visit:
             with self.world.lock:
                 if "repo" in arguments and not self.found.account:
                     arguments["repo"] = self._repository(arguments)
+                elif "repo" in arguments:
+                    self._send_on(f"{arguments['owner']}/{arguments['repo']}")
                 reply = self.found.handler(ask, **arguments)
         return self._response(ask, reply)
 
@@ -358,7 +360,10 @@ class Visit:
         """The repository that the path names, if the token may do there what the endpoint is for."""
         assert self.found
         assert self.token
-        repo = self.world.repository(f"{arguments.pop('owner')}/{arguments['repo']}")
+        name = f"{arguments.pop('owner')}/{arguments['repo']}"
+        repo = self.world.repository(name)
+        if repo is None:
+            self._send_on(name)
         if repo is None or not self._sees(repo):
             raise absent()
         needs = self.found.needs
@@ -373,6 +378,21 @@ class Visit:
                 headers={"X-Accepted-GitHub-Permissions": accepted},
             )
         return repo
+
+    def _send_on(self, name: str) -> None:
+        """Where it was renamed, its number is told: https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects"""
+        former = self.world.former.get(name.lower())
+        if former is None or not self._sees(former):
+            return
+        tail = "".join(f"/{quote(each, safe=_SLASH)}" for each in self.path.split("/")[4:])
+        query = self.request.query_string.decode()
+        where = f"{self.service.url}{self.prefix}/repositories/{former.id}{tail}".replace(_SLASH, "%2F")
+        read = self.request.method in ("GET", "HEAD")
+        raise Problem(
+            301 if read else 307,
+            "Moved Permanently" if read else "Temporary Redirect",
+            headers={"Location": f"{where}?{query}" if query else where},
+        )
 
     def _sees(self, repo: Repo) -> bool:
         token = self.token
@@ -528,6 +548,10 @@ def _readable(path: str) -> str:
 def _failure(fault: faults.Fault) -> Response | None:
     if fault.reset:
         raise Cut("a fault")
+    if fault.errors:
+        return Response(
+            json.dumps({"data": None, "errors": fault.errors}), content_type="application/json; charset=utf-8"
+        )
     problem = fault.problem()
     return _problem(problem) if problem else None
 

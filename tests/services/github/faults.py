@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +26,7 @@ class Fault:
     reset: bool = False
     cut_upload_after_bytes: int | None = None
     after: bool = False
+    errors: tuple[Mapping[str, object], ...] = ()
     hits: int = field(default=0)
 
     def matches(self, method: str, path: str) -> bool:

@@ -21,7 +21,7 @@ _MOST_CHARACTERS = 300
 # What PyGithub sends and GitHub takes: `label=` of an upload.
 _FALSE_ALARMS = ("Value of label query parameter cannot be empty",)
 # Answers that GitHub gives everywhere and describes nowhere.
-_EVERYWHERE = {400, 401, 403, 404, 408, 409, 411, 422, 429, 500, 502, 503, 504}
+_EVERYWHERE = {301, 307, 400, 401, 403, 404, 408, 409, 411, 422, 429, 500, 502, 503, 504}
 
 
 @dataclass(kw_only=True)

@@ -198,12 +198,14 @@ class GitHub:
         reset: bool = False,
         cut_upload_after_bytes: int | None = None,
         after: bool = False,
+        errors: tuple[Mapping[str, object], ...] = (),
     ) -> Fault:
         """Lets the next `times` (None: all) requests whose path matches the expression `path` fail.
 
         By `status`: 502 (a page, not JSON), 5xx, 401; 403 or 429 is the secondary limit (with Retry-After or without).
         By `reset` the line is cut; `after`: only once the request has been carried out. `cut_upload_after_bytes` cuts
         an upload and leaves a "starter" asset. `delay_s` alone only delays. `hits` of what is returned counts.
+        `errors` are those of GraphQL, which stand in a good answer without data.
         """
         made = Fault(
             status=status,
@@ -215,6 +217,7 @@ class GitHub:
             reset=reset,
             cut_upload_after_bytes=cut_upload_after_bytes,
             after=after,
+            errors=errors,
         )
         with self.world.lock:
             self.service.faults.append(made)
@@ -435,6 +438,11 @@ class Repository:
         with self.world.lock:
             self.github.user(login)
             self.record.roles[login] = (role, role_name or role)
+
+    def rename(self, name: str) -> None:
+        """Gives it another name; the API's requests by the old one are sent on from now on."""
+        with self.world.lock:
+            self.world.rename(self.record, name)
 
     def fork(self, owner: str, *, name: str | None = None) -> Repository:
         """A fork with all branches."""

@@ -246,6 +246,7 @@ class World:
         self.users: dict[str, User] = {}
         self.tokens: dict[str, Token] = {}
         self.repositories: dict[str, Repo] = {}
+        self.former: dict[str, Repo] = {}
         self.apps: dict[int, App] = {}
         self.fixed_now_s: float | None = None
         self.signatures: dict[str, Asset] = {}
@@ -284,6 +285,12 @@ class World:
 
     def add_repository(self, repo: Repo) -> None:
         self.repositories[repo.full_name.lower()] = repo
+
+    def rename(self, repo: Repo, name: str) -> None:
+        """Its old name leads to the new one from now on, until there is another repository of that name."""
+        self.former[repo.full_name.lower()] = self.repositories.pop(repo.full_name.lower())
+        repo.name = name
+        self.add_repository(repo)
 
     def add_token(self, token: Token) -> Token:
         self.tokens[token.value] = token

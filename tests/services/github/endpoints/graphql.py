@@ -9,7 +9,7 @@ from tests.services.github.state import Comment
 _DOCS = "https://docs.github.com/graphql/guides/forming-calls-with-graphql#authenticating-with-graphql"
 _VIEWER = "{viewer{login}}"
 # https://docs.github.com/en/graphql/reference/objects#issuecomment
-_EDITED = "($id:ID!){node(id:$id){...onIssueComment{lastEditedAteditor{login}}}}"
+_EDITED = "($id:ID!){node(id:$id){...onIssueComment{bodylastEditedAteditor{login}}}}"
 
 
 @endpoint("POST", "/graphql", account=True)
@@ -43,8 +43,9 @@ def _edited(ask: Ask, node: str) -> Reply:
 def _edit(comment: Comment) -> Json:
     by = comment.edited_by
     if by is None:
-        return {"lastEditedAt": None, "editor": None}
-    return {"lastEditedAt": iso(comment.updated_at_s), "editor": {"login": by.login.removesuffix("[bot]")}}
+        return {"body": comment.body, "lastEditedAt": None, "editor": None}
+    editor = {"login": by.login.removesuffix("[bot]")}
+    return {"body": comment.body, "lastEditedAt": iso(comment.updated_at_s), "editor": editor}
 
 
 def _refused(message: str) -> Reply:
