@@ -50,6 +50,7 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float
     gpus: tuple[str, ...]
     home: str
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner import gpus
 from runner.errors import EngineError
@@ -22,12 +22,16 @@ from runner.host.leash import KILLED_WITHIN_S, Unkillable
 from runner.slurm.allocated import given
 from runner.slurm.client import run_folder
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def here(peers: dict[str, str]) -> dict[str, Any]:
     """This host: its name in the cluster, the interface by which it reaches its `peers`, its GPUs of this job."""
     host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     others = [address for name, address in peers.items() if name != host]
     interface, address, network = _interface(others[0] if others else "127.0.0.1")
+    cards = _cards()
     return {
         "host": host,
         "name": socket.gethostname(),
@@ -35,7 +39,8 @@ def here(peers: dict[str, str]) -> dict[str, Any]:
         "interface": interface,
         "network": network,
         "cpus": float(os.cpu_count() or 1),
-        "gpus": _uuids(),
+        "gpus": [uuid for uuid, _ in cards],
+        "models": [model for _, model in cards],
         "home": os.environ["PUSHTRAIN_HOME"],
     }
 
@@ -56,16 +61,37 @@ def _interface(towards: str) -> tuple[str, str, str]:
     return "lo", address, "127.0.0.0/8"
 
 
-def _uuids() -> list[str]:
-    """The GPUs that Slurm gave: it counts them in the order of its gres.conf, which the agent wrote down."""
+def _cards() -> tuple[tuple[str, str], ...]:
+    """UUID and model of the GPUs that Slurm gave. Raises EngineError as `chosen`."""
     numbers = given(os.environ)
     if not numbers:
-        return []
+        return ()
     try:
-        known = [each["uuid"] for each in json.loads((run_folder() / "gpus.json").read_text())]
+        rows = json.loads((run_folder() / "gpus.json").read_text())
     except FileNotFoundError:
-        known = [each.uuid for each in gpus.discover()]
-    return [known[number] if number < len(known) else str(number) for number in numbers]
+        known = [(each.uuid, each.model) for each in gpus.discover()]
+        return chosen(numbers, known, confined=len(known) == len(numbers))
+    return chosen(numbers, [(row["uuid"], row["model"]) for row in rows], confined=False)
+
+
+def chosen(
+    numbers: Sequence[int], known: Sequence[tuple[str, str]], *, confined: bool
+) -> tuple[tuple[str, str], ...]:
+    """Those of the GPUs that are `known` here that Slurm's numbers mean: it counts in the order of its gres.conf. Pure.
+
+    With `confined` they are all of those: a cluster with ConstrainDevices=yes hides the others of the host from its
+    jobs. Where none is known the numbers stand for themselves. Raises EngineError for a number that means none.
+    """
+    if not known:
+        return tuple((str(number), "") for number in numbers)
+    if confined:
+        return tuple(known)
+    if max(numbers) >= len(known):
+        raise EngineError(
+            f"Slurm gave the GPUs {', '.join(map(str, numbers))}, counted from 0, and {len(known)} are seen here",
+            tip="there: nvidia-smi -L, and compare it with gres.conf",
+        )
+    return tuple(known[number] for number in numbers)
 
 
 def end(run_id: str, *, within_s: float = KILLED_WITHIN_S) -> None:
