@@ -33,8 +33,8 @@ _TROUBLE = "queue-trouble"
 REVIVED_EVERY_S = 120.0
 # A process of its own, since it reads the store; it ends so that none is left when the agent does.
 LASTS_S = 60.0
-# So long after its run a job has ended too.
-OUTLIVES_S = 30.0
+# So long after its run a job has ended too: first its supervisor clears the hosts and the run's mirror in the store.
+OUTLIVES_S = 180.0
 GIVEN_UP_AFTER_S = 10 * LASTS_S
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9._-]+", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z0-9][a-z0-9_-]*\.[a-z0-9._-]+", re.ASCII)
 _GPU = re.compile(r"(?:^|,)gres/gpu=([^(,]*)\((\d+)\)")
+# How scontrol writes a time of 0.
+_NEVER = "00:00:00"
 _SETTINGS = (
     "in slurm.conf: AccountingStorageType=accounting_storage/slurmdbd, AccountingStorageEnforce=limits and "
     "AccountingStorageTRES=gres/gpu; docs/operations.md, Quotas"
@@ -143,6 +145,14 @@ def check_settings(settings: Mapping[str, str], *, hours: bool) -> None:
             f"Slurm sums hours up with PriorityType=priority/multifactor alone, and this cluster has "
             f"{settings.get('PriorityType', 'none')}",
             tip="set it in slurm.conf, with all PriorityWeight… at 0 if nothing else is to change; or only --gpus",
+        )
+    half_life = settings.get("PriorityDecayHalfLife", _NEVER)
+    if hours and half_life != _NEVER:
+        raise PlanError(
+            f"this cluster forgets half of the hours that were used every {half_life} (PriorityDecayHalfLife), so that "
+            "they would be no limit in all",
+            tip="in slurm.conf: PriorityDecayHalfLife=0, with PriorityUsageResetPeriod=NONE for hours in all, MONTHLY "
+            "for those of a month; or only --gpus",
         )
 
 

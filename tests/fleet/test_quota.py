@@ -68,6 +68,10 @@ def test_limits_and_use_are_read_for_accounts_of_repositories_alone() -> None:
         ({"AccountingStorageEnforce": "associations"}, "AccountingStorageEnforce=associations"),
         ({"AccountingStorageTRES": "cpu,mem"}, "does not count GPUs"),
         ({}, "priority/multifactor alone"),
+        (
+            {"PriorityType": "priority/multifactor", "PriorityDecayHalfLife": "7-00:00:00"},
+            "half of the hours that were used every 7-00:00:00",
+        ),
     ],
 )
 def test_a_cluster_that_holds_nobody_to_a_quota_is_told_from_one_that_does(
@@ -76,6 +80,9 @@ def test_a_cluster_that_holds_nobody_to_a_quota_is_told_from_one_that_does(
     with pytest.raises(PlanError, match=fault) as caught:
         quota.check_settings({**ENFORCED, **changed}, hours=True)
     assert "slurm.conf" in caught.value.tip
+    quota.check_settings(
+        {**ENFORCED, "PriorityType": "priority/multifactor", "PriorityDecayHalfLife": "00:00:00"}, hours=True
+    )
 
 
 def test_where_the_agent_writes_slurm_conf_nobody_is_told_to_change_it(tmp_path: Path) -> None:

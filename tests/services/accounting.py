@@ -129,6 +129,8 @@ SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1
 PriorityType=priority/multifactor
 PriorityCalcPeriod=1
+PriorityDecayHalfLife=0
+PriorityUsageResetPeriod=NONE
 KillWait=1
 ReturnToService=2
 MpiDefault=none

@@ -10,6 +10,7 @@ import pytest
 
 from runner import manifest, runs
 from runner import plan as plans
+from runner.agent.queued import end_forgotten
 from runner.engines.tending import Tender
 from runner.runs import Attempt, Run, State
 from runner.store import Store, open_store
@@ -85,6 +86,17 @@ def test_a_job_that_runs_for_a_while_without_a_word_is_told(store: Store, ago_s:
     seen = looked(store, run, Said(queue=[running(run, ago_s=ago_s)]))
     assert seen.reason.startswith(said)
     assert bool(seen.reason) is bool(said)
+
+
+@pytest.mark.parametrize(("ago_s", "ended"), [(100.0, ()), (300.0, ("7",))])
+def test_the_job_of_a_run_that_ended_has_minutes_to_clear_and_is_ended_then(
+    store: Store, ago_s: float, ended: tuple[str, ...]
+) -> None:
+    run = made(store, ago_s=HOUR_S)
+    runs.move(store, run.id, State.SUCCEEDED, at_s=time.time() - ago_s)
+    slurm = Said(queue=[running(run, ago_s=HOUR_S)], answers={"scancel 7": ""})
+    assert end_forgotten(slurm, store) == ended
+    assert ("scancel 7" in slurm.asked) is bool(ended)
 
 
 def test_slurm_is_asked_once_for_all_jobs_that_were_put_back(store: Store) -> None:
