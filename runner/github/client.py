@@ -107,6 +107,10 @@ class Repository:
         """Returns a view on the same connection whose calls wait no longer than that."""
         return Repository(self.name, connection=self._connection, patience_s=patience_s)
 
+    def named(self, name: str) -> Repository:
+        """Returns a view on the same connection by the name as GitHub writes it, which takes it in any case."""
+        return Repository(name, connection=self._connection, patience_s=self.patience_s)
+
     def token(self) -> str:
         """Returns a token that is good now, for git; that of an App is asked for where it is due."""
         if isinstance(self._connection.auth, Token):

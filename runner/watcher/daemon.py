@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,8 @@ class Daemon:
     names: tuple[str, ...]
     others: bool
     stop: threading.Event = field(default_factory=threading.Event)
-    _threads: dict[str, threading.Thread] = field(default_factory=dict)
+    _own: list[tuple[Post, threading.Thread]] = field(default_factory=list)
+    _others: dict[str, threading.Thread] = field(default_factory=dict)
 
     def run(self) -> None:
         """Watch until `stop` is set. Blocks; runs go on afterwards. Raises PushtrainError where it cannot begin."""
@@ -41,7 +42,7 @@ class Daemon:
                 post.begin()
             except GitHubDown as error:
                 logger.warning("%s: %s; it will begin later", name, error)
-            self._start(post, until_idle=False)
+            self._own.append((post, _start(post, until_idle=False)))
         while not self.stop.is_set():
             if self.others:
                 fault = guarded(self._start_others)
@@ -49,12 +50,12 @@ class Daemon:
                     logger.error("%s", fault)
             self.stop.wait(min(OTHERS_EVERY_S, OTHERS_STEPS * step_s(self.orders.shop.store_uri)))
             self._check_threads()
-        for thread in self._threads.values():
+        for thread in (*(thread for _, thread in self._own), *self._others.values()):
             thread.join()
 
     def _check_threads(self) -> None:
         """Raises PushtrainError where one died of a fault, which is logged: whoever started us starts us again."""
-        dead = [name for name in self.names if not self._threads[name].is_alive()]
+        dead = [post.name for post, thread in self._own if not thread.is_alive()]
         if dead and not self.stop.is_set():
             raise PushtrainError(
                 f"nobody watches {', '.join(dead)} any more", tip="start pushtrain watch again"
@@ -62,52 +63,55 @@ class Daemon:
 
     def once(self) -> bool:
         """Look once at each; returns whether nothing is left to be done. Raises PushtrainError for a wrong name."""
-        errors: list[PushtrainError] = []
-        whole = True
-        for post in [*self._posts(self.names, self.orders), *self._posts(self._other_names(), self._quiet())]:
-            found: list[bool] = []
-
-            def look(post: Post = post, found: list[bool] = found) -> None:
-                post.begin()
-                found.append(post.once())
-
-            error = guarded(look)
-            if error is not None:
-                logger.error("%s: %s", post.name, error)
-                errors.append(error)
-            whole = whole and bool(found and found[0])
-        if errors:
-            raise errors[0]
-        return whole
-
-    def _posts(self, names: Iterable[str], orders: Orders) -> list[Post]:
-        return [Post(orders=orders, name=name, stop=self.stop) for name in names]
+        own = [Post(orders=self.orders, name=name, stop=self.stop) for name in self.names]
+        looked = [_once(post) for post in own]
+        looked += [_once(self._quiet(name)) for name in self._other_names(own)]
+        for each in looked:
+            if isinstance(each, PushtrainError):
+                raise each
+        return all(looked)
 
     def _start_others(self) -> None:
-        for name in self._other_names():
-            thread = self._threads.get(name)
+        for name in self._other_names([post for post, _ in self._own]):
+            thread = self._others.get(name)
             if thread is None or not thread.is_alive():
-                self._start(Post(orders=self._quiet(), name=name, stop=self.stop), until_idle=True)
+                self._others[name] = _start(self._quiet(name), until_idle=True)
 
-    def _other_names(self) -> tuple[str, ...]:
+    def _other_names(self, own: Sequence[Post]) -> tuple[str, ...]:
         """Repositories of which something is left to say, and that nobody here watches."""
         if not self.others:
             return ()
-        own = {name.lower() for name in self.names}
-        return tuple(name for name in due(self.orders.shop.store) if name.lower() not in own)
+        names = due(self.orders.shop.store)
+        return tuple(name for name in names if not any(post.watches(name) for post in own))
 
-    def _quiet(self) -> Orders:
-        return replace(self.orders, looks=False)
+    def _quiet(self, name: str) -> Post:
+        return Post(orders=replace(self.orders, looks=False), name=name, stop=self.stop, kept=True)
 
-    def _start(self, post: Post, *, until_idle: bool) -> None:
-        thread = threading.Thread(
-            target=guarded,
-            args=(lambda: post.watch(until_idle=until_idle),),
-            name=post.name,
-            daemon=True,
-        )
-        self._threads[post.name] = thread
-        thread.start()
+
+def _once(post: Post) -> PushtrainError | bool:
+    """Whether nothing is left to be done of it, or the error, which is logged."""
+    found: list[bool] = []
+
+    def look() -> None:
+        post.begin()
+        found.append(post.once())
+
+    error = guarded(look)
+    if error is not None:
+        logger.error("%s: %s", post.name, error)
+        return error
+    return found[0]
+
+
+def _start(post: Post, *, until_idle: bool) -> threading.Thread:
+    thread = threading.Thread(
+        target=guarded,
+        args=(lambda: post.watch(until_idle=until_idle),),
+        name=post.name,
+        daemon=True,
+    )
+    thread.start()
+    return thread
 
 
 def due(store: Store) -> tuple[str, ...]:

@@ -161,12 +161,13 @@ class Look:
 
     def _again(self, event: str, error: PushtrainError, *, tries: int) -> bool:
         """Whether it is tried again, after a pause: an outage is waited for, however long; other faults are not."""
+        told = f"{error}{f' ({error.tip})' if error.tip else ''}"
         outage = isinstance(error, GitHubDenied) or (error.retryable and not isinstance(error, _OURS_TO_MEND))
         if not outage and not (error.retryable and tries < TRIES):
-            logger.error("%s: %s%s", event, error, f" ({error.tip})" if error.tip else "")
+            logger.error("%s: %s", event, told)
             return False
         pause_s = min(self.every_s * 2 ** min(tries - 1, 10), LONGEST_PAUSE_S)
-        logger.warning("%s: %s; trying again in %.0f s", event, error, pause_s)
+        logger.warning("%s: %s; trying again in %.0f s", event, told, pause_s)
         self._later[event] = self.now_s() + pause_s
         return True
 

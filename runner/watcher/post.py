@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.answer import desk as desks
+from runner.answer import said as memory
 from runner.answer.desk import Desk, Job, Options
 from runner.checkout import Remote
 from runner.errors import GitHubDenied, GitHubDown
@@ -28,6 +29,7 @@ from runner.watcher.look import LEASE_S, Look
 
 if TYPE_CHECKING:
     from runner.github.client import Auth, Repository
+    from runner.github.contents import About
     from runner.pipeline import Workshop
 
 logger = logging.getLogger(__name__)
@@ -65,13 +67,19 @@ class Orders:
 
 @dataclass(kw_only=True)
 class Post:
-    """One repository, watched. Of one thread, but for `stop`."""
+    """One repository, watched. Of one thread, but for `stop` and `watches`.
+
+    `name` is as somebody typed it until GitHub says how it is written: all that is kept goes by that. One that the
+    store has (`kept`) stays as it is there.
+    """
 
     orders: Orders
     name: str
     stop: threading.Event
+    kept: bool = False
     _repository: Repository | None = None
-    _default: tuple[str, float] = ("", 0.0)
+    _about: About | None = None
+    _asked_s: float = 0.0
     _begun: bool = False
     _faults: int = 0
     _tidied_s: float = field(default_factory=time.monotonic)
@@ -86,6 +94,10 @@ class Post:
             lease_s=orders.lease_s,
             stopped=self.stop.is_set,
         )
+
+    def watches(self, name: str) -> bool:
+        """Whether what the store has of `name` is told of here; in any case of its letters until GitHub said which."""
+        return name == self.name if self._about is not None else name.lower() == self.name.lower()
 
     def begin(self) -> None:
         """Take what is there as seen, as ordered. Raises GitHubError, so that a wrong name or token is told at once."""
@@ -109,6 +121,8 @@ class Post:
         return whole and said
 
     def _looked(self) -> bool:
+        if self.kept and self.follower.idle and not memory.due(self.orders.shop.store, self.name):
+            return True
         if not self._begun:
             self.begin()
         whole = self._look.look() if self.orders.looks else True
@@ -127,7 +141,8 @@ class Post:
                     if time.monotonic() >= due_s:
                         due_s = self._round()
                     self.follower.step()
-                    if until_idle and self.follower.idle:
+                    # A new one would ask a repository that is gone again at once.
+                    if until_idle and self.follower.idle and not self._faults:
                         return
                     self.stop.wait(STEP_S)
         self.follower.restart()
@@ -147,7 +162,8 @@ class Post:
 
     def desk(self) -> Desk:
         """All that is at hand, with a token that is good now. Raises GitHubError, or UsageError without one."""
-        orders, repository = self.orders, self._connected()
+        orders, default_branch = self.orders, self._learned().default_branch
+        repository = self._connected().named(self.name)
         place = _place(orders.environ, self.name)
         return Desk(
             shop=orders.shop,
@@ -159,7 +175,7 @@ class Post:
             job=Job(id="watch", attempt=1, url=""),
             options=orders.options,
             results=desks.results({}, home=orders.shop.home),
-            default_branch=self._default_branch(repository),
+            default_branch=default_branch,
             token_lasts=True,
             buttons=False,
             comes_again=True,
@@ -184,12 +200,14 @@ class Post:
         self._repository = None
         self.follower.restart()
 
-    def _default_branch(self, repository: Repository) -> str:
-        name, at_s = self._default
-        if not name or time.monotonic() - at_s > DEFAULT_BRANCH_S:
-            name = contents.default_branch(repository)
-            self._default = (name, time.monotonic())
-        return name
+    def _learned(self) -> About:
+        about = self._about
+        if about is None or time.monotonic() - self._asked_s > DEFAULT_BRANCH_S:
+            about = contents.about(self._connected())
+            if not self.kept:
+                self.name = about.full_name
+            self._about, self._asked_s = about, time.monotonic()
+        return about
 
     def _lock(self) -> Path:
         """One watcher of each kind is enough for a machine: a second one takes its place once it is gone."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
+from runner import pipeline
 from tests.engines.project import wait_for
 from tests.watcher.scene import Scene, stop
 
@@ -54,3 +56,44 @@ def test_a_token_that_is_refused_is_read_again_from_its_file(scene: Scene) -> No
     scene.until_check(status="completed", conclusion="success")
     assert stop(command).code == 0
     assert len(scene.project.run_ids) == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"type": "RATE_LIMITED", "message": "API rate limit exceeded"},
+        {"message": "Something went wrong while executing your query"},
+        {"type": "FORBIDDEN", "message": "Resource not accessible by integration"},
+    ],
+    ids=lambda trouble: trouble.get("type", "fault"),
+)
+def test_a_comment_of_which_graphql_tells_nothing_yet_waits(scene: Scene, trouble: dict[str, Any]) -> None:
+    pull = scene.pull()
+    scene.once()
+    scene.comment(pull, "/train accuracy=0.8")
+    fault = scene.github.fault(path="/graphql$", errors=(trouble,))
+    first = scene.once()
+    assert (first.code, fault.hits) == (79, 1)
+    assert trouble["message"] in first.output
+    if trouble.get("type") == "FORBIDDEN":
+        assert "pull-requests: write" in first.output
+    assert not scene.project.run_ids
+    assert scene.once().code == 0
+    assert len(scene.project.run_ids) == 1
+
+
+def test_a_comment_that_is_edited_while_it_is_looked_at_counts_as_it_is_then(scene: Scene) -> None:
+    pull = scene.pull()
+    said = scene.repository.comment(pull.number, "Looks good", by="ada", at_s=time.time() - 30)
+    scene.once()
+    slow = scene.github.fault(path="/graphql$", delay_s=4, times=1)
+    scene.repository.edit(said, "/train accuracy=0.7", at_s=time.time() - 20)
+    command = scene.watch("--once")
+    wait_for(lambda: slow.hits, what="who edited it is asked", told=scene.heard)
+    scene.repository.edit(said, "/train accuracy=0.8", at_s=time.time() - 10)
+    done = command.finish()
+    assert (done.code, "is being edited" in done.output) == (79, True)
+    assert not scene.project.run_ids
+    assert scene.once().code == 0
+    (run_id,) = scene.project.run_ids
+    assert pipeline.plan_of(scene.project.store, run_id).inputs == {"accuracy": 0.8}
