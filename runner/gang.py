@@ -319,11 +319,9 @@ class Gang:
         since_s = self._running_since_s or self._gone_at_s
         if since_s is None or self._outcome is not None:
             return
-        run_s, silence_s = self._limits.run_s, self._limits.silence_s
-        if run_s is not None and time.monotonic() - since_s > run_s:
-            self._fail(
-                Outcome(kind="timeout", code=75, cause=f"timeout.run: it ran for more than {run_s:g} s")
-            )
+        if cause := self._over(time.monotonic() - since_s):
+            self._fail(Outcome(kind="timeout", code=75, cause=cause))
+        silence_s = self._limits.silence_s
         # A host whose ranks have ended is silent for no time.
         waited = [self._silent_s.get(node, 0.0) for node in self._there() if self._left[node]]
         silent_s = min(waited, default=0.0)
@@ -331,6 +329,12 @@ class Gang:
             self._stacks_by_s, self._stacks, self._said = None, set(), {}
         elif self._have_stacks():
             self._fail(Outcome(kind="timeout", code=75, cause=self._silence(silent_s)))
+
+    def _over(self, ran_s: float) -> str:
+        budget_s, run_s = self._limits.budget_s, self._limits.run_s
+        if budget_s is not None and ran_s > budget_s:
+            return f"policy.max_gpu_hours: they are used up, {budget_s:g} s of each GPU by this attempt"
+        return f"timeout.run: it ran for more than {run_s:g} s" if run_s is not None and ran_s > run_s else ""
 
     def _check_answers(self) -> None:
         """Give up hosts that were to end their ranks long ago and say nothing any more; their leash ends the ranks."""

@@ -30,7 +30,8 @@ FLEETS = ("slurm",)
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Time limits in seconds, None where there is none; `grace_s` is what ranks get between SIGTERM and SIGKILL.
-    GPUs less busy than `min_gpu_util`, a share of 1, for `idle_after_s` stop the run."""
+    `run_s` is for each attempt, `budget_s` for all together. GPUs less busy than `min_gpu_util`, a share of 1, for
+    `idle_after_s` stop the run."""
 
     queue_s: float | None
     run_s: float | None
@@ -38,6 +39,7 @@ class Limits:
     grace_s: float
     min_gpu_util: float | None = None
     idle_after_s: float = 900.0
+    budget_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,11 +229,12 @@ def decide(
         gate=_gate(spec),
         limits=Limits(
             queue_s=spec.timeout.queue_s,
-            run_s=_run_limit_s(spec),
+            run_s=min(filter(None, (spec.timeout.run_s, _budget_s(spec))), default=None),
             silence_s=spec.timeout.silence_s,
             grace_s=spec.timeout.grace_s,
             min_gpu_util=None if spec.policy.min_gpu_util is None else spec.policy.min_gpu_util / 100,
             idle_after_s=spec.policy.idle_after_s,
+            budget_s=_budget_s(spec),
         ),
         retries=Retries(max=spec.retry.max, exit_codes=spec.retry.exit_codes, on=spec.retry.on),
         release=release,
@@ -333,14 +336,11 @@ def _gate(spec: Spec) -> Gate:
     )
 
 
-def _run_limit_s(spec: Spec) -> float | None:
-    """`timeout.run`, or what `policy.max_gpu_hours` leaves where that is less."""
-    limits = [spec.timeout.run_s] if spec.timeout.run_s is not None else []
-    gang = _gang(spec)
+def _budget_s(spec: Spec) -> float | None:
+    """For how long all attempts together may have the GPUs of the whole gang, by `policy.max_gpu_hours`."""
+    gang, hours = _gang(spec), spec.policy.max_gpu_hours
     gpus = gang.nodes * gang.gpus_per_node
-    if spec.policy.max_gpu_hours is not None and gpus:
-        limits.append(spec.policy.max_gpu_hours * 3600 / gpus)
-    return min(limits, default=None)
+    return hours * 3600 / gpus if hours is not None and gpus else None
 
 
 def _release(spec: Spec, branch: str | None) -> tuple[PlannedRelease | None, tuple[str, ...]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from runner.errors import PushtrainError
-    from runner.runs import Run, Supervisor
+    from runner.runs import Attempt, Run, Supervisor
     from runner.store import Store
 
 logger = logging.getLogger(__name__)
@@ -101,16 +101,18 @@ class Record:
         """Tell it to whoever reads the supervisor's log."""
         logger.info("%s: %s", self.id, sentence)
 
-    def note_end(self, outcome: Outcome, *, why: str) -> None:
-        """Write down how the last attempt ended; `why` is the reason where somebody cancelled it."""
+    def note_end(self, outcome: Outcome, *, why: str, at_s: float | None = None) -> None:
+        """Write down how the last attempt ended, at `at_s` or now; `why` is the reason where somebody cancelled it."""
         cause = why
         if outcome.kind != "cancelled":
             cause = causes.explain(outcome.last_lines, signal=outcome.signal, known=outcome.cause)
 
+        ended_at_s = time.time() if at_s is None else at_s
+
         def ended(run: Run) -> Run:
             last = msgspec.structs.replace(
                 run.attempts[-1],
-                ended_at_s=time.time(),
+                ended_at_s=ended_at_s,
                 outcome=outcome.kind,
                 exit_code=outcome.code,
                 signal=outcome.signal,
@@ -133,7 +135,17 @@ class Record:
             if self._before is not None and self._before.job:
                 cause = f"its supervisor died, or the host that it was on: {self._before.host}"
             lost = Outcome(kind="lost", code=EngineError.exit_code, cause=cause)
-            self.note_end(lost, why=why)
+            self.note_end(lost, why=why, at_s=self._last_seen_at_s(last))
+
+    def _last_seen_at_s(self, attempt: Attempt) -> float:
+        """When its GPUs were last looked at, now where nobody did: it may have been lost long before that is noted."""
+        folder = runs.key(self.id, f"system/attempt-{attempt.number}")
+        seen_at_s = [attempt.started_at_s]
+        for name in self.store.children(folder):
+            with contextlib.suppress(StoreError):  # A line of another version.
+                points = metrics.decode(self.store.tail(f"{folder}/{name}", offset=0))
+                seen_at_s += [point.time_s for point in points]
+        return min(max(seen_at_s), time.time()) if len(seen_at_s) > 1 else time.time()
 
     def outcome(self) -> Outcome | None:
         """How the last attempt ended, perhaps under an earlier supervisor; None where it did not, or was lost."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import causes, engines, entry, finish, jobs, plan, preparation, runs, source
-from runner.again import LOST_TIMES, again
+from runner.again import LOST_TIMES, again, left
 from runner.agreement import Agreement
 from runner.errors import (
     Cancelled,
@@ -285,7 +285,7 @@ class Supervision:
             hosts.channels,
             hosts.inbox,
             processes=jobs.processes(plan, reservation),
-            limits=plan.limits,
+            limits=left(plan.limits, self._record.load().attempts[:attempt]),
             interrupts=self._watch,
             names={name: node for node, name in enumerate(reservation.hostnames)},
             least_nodes=self._least_nodes,

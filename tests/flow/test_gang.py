@@ -276,6 +276,14 @@ def test_a_gang_that_runs_longer_than_its_limit_is_stopped() -> None:
     assert "timeout.run" in outcome.cause
 
 
+def test_gpu_hours_that_are_used_up_stop_the_ranks_and_are_told_from_the_time_limit() -> None:
+    outcome = stage(patient(0), limits=replace(NO_LIMITS, run_s=0.0, budget_s=0.0)).run()
+    assert (outcome.kind, outcome.code) == ("timeout", 75)
+    assert outcome.cause.startswith("policy.max_gpu_hours: they are used up")
+    outcome = stage(patient(0), limits=replace(NO_LIMITS, run_s=0.0, budget_s=3600.0)).run()
+    assert outcome.cause.startswith("timeout.run")
+
+
 def test_fetching_does_not_count_as_running() -> None:
     here = stage({"fetch": (beat(0.0), beat(0.0))}, limits=replace(NO_LIMITS, run_s=0.0))
     here.wish.how = "kill"

@@ -222,6 +222,12 @@ def test_gpu_hours_become_a_time_limit_where_that_is_shorter() -> None:
     assert made.plan(made.PLAIN + "policy: {max_gpu_hours: 16}\n").limits.run_s is None
 
 
+def test_gpu_hours_are_for_all_attempts_together_and_the_time_limit_is_for_each() -> None:
+    gpus = "resources: {gpu: 4, nodes: 2}\ntimeout: {run: 1h}\n"
+    assert made.plan(made.PLAIN + gpus + "policy: {max_gpu_hours: 16}\n").limits.budget_s == 7200
+    assert made.plan(made.PLAIN + gpus).limits.budget_s is None
+
+
 @pytest.mark.parametrize("kind", ["mpi", "torch"])
 def test_the_plan_says_how_the_ranks_find_each_other(kind: str) -> None:
     plan = made.plan(made.PLAIN + f"resources: {{nodes: 2..4}}\ndistribution: {kind}\n")
