@@ -213,6 +213,7 @@ class Supervision:
         run = self._record.load()
         number = run.attempt + 1
         ranks = len(reservation.slots) * self._plan.gang.processes_per_node
+        self._record.unseal()
         attempt = Attempt(number=number, started_at_s=time.time(), world_size=ranks)
         self._record.move(State.RUNNING, attempts=(*run.attempts, attempt), reason="")
         gang = self._gang(reservation, attempt=number)

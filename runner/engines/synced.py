@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 def seal(store: Store, run: Run) -> None:
     """Write what was synced of a run as its outputs, unless they are there. Safe to repeat, and by several at once.
 
-    Only for a run that no supervisor has. Raises StoreError, Corrupt.
+    Only for a run that no supervisor has. What was synced can be brought back all the same, until `drop`: the run may
+    yet go on. Raises StoreError, Corrupt.
     """
     if not run.attempts:
         return
@@ -37,9 +38,13 @@ def seal(store: Store, run: Run) -> None:
         node: {"manifest": [_plain(each) for each in _sealed(store, f"{live}node-{node}/")]} for node in nodes
     }
     made = collect.manifest(entries, of_ranks=_of_ranks(store, run))
-    with suppress(Conflict):  # Somebody else did, and saw the mirror whole: it goes after this line alone.
+    with suppress(Conflict):  # Somebody else did, and saw the mirror whole: it goes once the run has ended.
         store.create(key, made.to_json())
-    for each in list(store.keys(live)):
+
+
+def drop(store: Store, run: Run) -> None:
+    """Remove what was synced of a run that is sealed and has ended. Safe to repeat. Raises StoreError."""
+    for each in list(store.keys(runs.key(run.id, "live/"))):
         store.delete(each)
 
 

@@ -186,11 +186,15 @@ class Tender:
         if any(not each.waits for each in slurm.jobs(self._slurm, name=run.id)):
             return  # It was given its hosts meanwhile: now its supervisor moves it on, and hears of a wish to end.
         tip = "pushtrain runners" if state is State.FAILED else ""
+        sealed = True
         try:
             synced.seal(self._store, run)
         except StoreError as error:  # It ends all the same, and its folders stay.
             logger.warning("%s: what was synced is not sealed: %s", run.id, error)
+            sealed = False
         runs.move(self._store, run.id, state, at_s=time.time(), reason=reason, tip=tip, exit_code=code)
+        if sealed:
+            synced.drop(self._store, run)
 
     def _tell(self, run: Run, reason: str, *, tip: str = "") -> None:
         if run.reason != reason:

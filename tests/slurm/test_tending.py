@@ -11,7 +11,9 @@ import pytest
 from runner import manifest, runs
 from runner import plan as plans
 from runner.agent.queued import end_forgotten
+from runner.engines import synced
 from runner.engines.tending import Tender
+from runner.record import Record
 from runner.runs import Attempt, Run, State
 from runner.store import Store, open_store
 from runner.sync import Mirror
@@ -164,6 +166,28 @@ def test_what_was_synced_is_the_outputs_of_a_run_that_is_cancelled_while_it_wait
         "outputs/train.log": b"grows",
         "outputs/weights": b"of 0",
     }
+    assert list(store.keys(runs.key(run.id, "live/"))) == []
+
+
+def test_a_run_that_was_sealed_and_goes_on_all_the_same_loses_nothing_of_what_it_writes_then(
+    store: Store, tmp_path: Path
+) -> None:
+    """Whoever ended it was killed before the end was written down."""
+    run = made(store)
+    put_back(store, run, tmp_path)
+    synced.seal(store, runs.load(store, run.id))
+    live = runs.key(run.id, "live/node-0/")
+    again = tmp_path / "again"
+    manifest.restore(store, live, again)
+    assert (again / "outputs" / "weights").read_text() == "of 0"
+
+    Record(store, run.id).unseal()
+    (again / "outputs" / "later").write_text("of the second attempt")
+    Mirror(store, live, {"outputs": again / "outputs"}).sync()
+    runs.request_cancel(store, run.id, how="stop")
+    assert looked(store, runs.load(store, run.id), waits(run)).state is State.CANCELLED
+    files = manifest.Manifest.from_json(store.read(runs.key(run.id, "outputs.json"))).files
+    assert {"outputs/later", "outputs/weights", "node-1/outputs/weights"} <= {each.path for each in files}
     assert list(store.keys(runs.key(run.id, "live/"))) == []
 
 
