@@ -65,7 +65,7 @@ def prepare(
         if plan.isolated:
             name = environment.isolated_name(run_id)
             return environment.prepare_isolated_image(
-                recipe, name=name, folder=folder, registry=registry, log=log
+                recipe, name=name, folder=folder, registry=registry, log=log, cache=home / "cache"
             )
         return environment.prepare_image(
             recipe,
@@ -74,6 +74,7 @@ def prepare(
             secrets=secrets,
             wheel_cache=environment.wheels_folder(home / "envs"),
             log=log,
+            cache=home / "cache",
         )
 
     with _log(store, run_id, secrets) as log:

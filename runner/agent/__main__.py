@@ -7,7 +7,6 @@ import importlib.util
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from runner.agent import (
     daemons,
     deadman,
     elastic,
+    evicting,
     layout,
     login,
     membership,
@@ -194,21 +194,10 @@ def _stay(about: About, state: State, keeper: Keeper, asked: _Asked) -> None:
 
 def _keep_caches(store: str, quota: str, asked: _Asked) -> None:
     """See that what this host keeps of images, sources and data stays below its quota."""
+    evicting_now = evicting.of_this_host(store, quota=quota)
     while not asked.number:
         time.sleep(CACHES_EVERY_S)
-        argv = (
-            "nice",
-            "-n",
-            "19",
-            sys.executable,
-            "-m",
-            "runner.agent.caches",
-            "--store",
-            store,
-            "--quota",
-            quota,
-        )
-        if subprocess.run(argv, check=False).returncode:
+        if not evicting_now.once():
             logger.warning("the caches of this host were not looked at; what is wrong stands above")
 
 

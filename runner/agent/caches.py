@@ -1,4 +1,8 @@
-"""A host's images, sources, data sets, venvs, wheels -> those used longest ago are gone where they exceed a quota."""
+"""A host's images, sources, data sets, venvs, wheels -> those used longest ago are gone where they exceed a quota.
+
+A host's agent may have no credentials for the store. What this host itself knows protects what is in use then: locks,
+processes, containers, and when each was last used.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import quantities, runs
 from runner.agent import docker_socket, inventory, needs
-from runner.errors import Corrupt, EngineError, NotFound, PushtrainError, RunNotFound, UsageError
+from runner.errors import Corrupt, EngineError, NotFound, PushtrainError, RunNotFound, StoreError, UsageError
 from runner.gc import folders, images
 from runner.gc import needs as running
 from runner.slurm.client import run_folder
@@ -32,6 +36,8 @@ DEFAULT_QUOTA = "50%"
 BYTES = "cache-bytes"
 # Down to this share of the quota, so that the next image does not call for the next eviction.
 LOW_SHARE = 0.9
+# What a run that is not known here may be about to use again, between its attempts.
+UNKNOWN_RESTS_S = 24 * 3600.0
 _MAPPED = ("exe", "cwd")
 
 
@@ -60,24 +66,89 @@ def quota_bytes(text: str, disk_bytes: int) -> int:
         raise UsageError(f"--cache-quota {text}: {error}", tip=tip) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """What runs need, and how long anything else rests unused before it goes."""
+
+    needs: running.Needs
+    rests_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """A disk on which shelves of these kinds lie; `kinds` is empty for the one with all others."""
+
+    total_bytes: int
+    free_bytes: int
+    kinds: frozenset[str] = frozenset()
+
+    @property
+    def lacks_bytes(self) -> int:
+        """What has to go for work to find room there."""
+        spare_bytes = needs.spare_bytes(self.total_bytes)
+        return exceeding(0, limit_bytes=0, free_bytes=self.free_bytes, spare_bytes=spare_bytes)
+
+
 def keep(home: Path, store: Store, *, quota: str = DEFAULT_QUOTA, now_s: float | None = None) -> Kept:
-    """Evict what exceeds the quota, or as much as the disk lacks for work; the rest is left as it is.
+    """Evict what exceeds the quota, or as much as a disk lacks for work; the rest is left as it is.
 
     Never what a run that has not ended needs, or a process or container of this host uses. Safe to repeat and at the
     same time as runs begin. Raises StoreError, UsageError; Docker that does not answer is passed over.
     """
+    return _keep(home, lambda: Claims(needs=running.read(store)), quota=quota, now_s=now_s)
+
+
+def keep_by_what_is_known(
+    home: Path, store: str | None, *, quota: str = DEFAULT_QUOTA, now_s: float | None = None
+) -> Kept:
+    """As `keep`, and where the store or a run in it cannot be read: nothing that was used here within a day.
+
+    Without a store it is not asked. Raises UsageError.
+    """
+    return _keep(home, lambda: known_claims(store), quota=quota, now_s=now_s)
+
+
+def known_claims(store: str | None) -> Claims:
+    """Those of all runs that can be read. Raises nothing of the store's."""
+    if store is None:
+        return Claims(needs=running.NONE, rests_s=UNKNOWN_RESTS_S)
+    try:
+        found, unread = running.readable(open_store(store))
+    except StoreError as error:
+        logger.warning("%s; evicted is what nothing here has used for a day", error)
+        return Claims(needs=running.NONE, rests_s=UNKNOWN_RESTS_S)
+    for each in unread:
+        logger.warning("%s; evicted is what nothing here has used for a day", each)
+    return Claims(needs=found, rests_s=UNKNOWN_RESTS_S if unread else 0.0)
+
+
+def _keep(home: Path, claims: Callable[[], Claims], *, quota: str, now_s: float | None) -> Kept:
     now = time.time() if now_s is None else now_s
-    disk = shutil.disk_usage(home)
-    limit = quota_bytes(quota, disk.total)
-    shelves = _shelves(home, _NOBODY, now_s=now)
-    looked = [(shelf, shelf.look()) for shelf in shelves]
+    disks = _disks(home)
+    limit = quota_bytes(quota, sum(disk.total_bytes for disk in disks))
+    looked = [(shelf, shelf.look()) for shelf in _shelves(home, Claims(needs=running.NONE), now_s=now)]
     before = sum(found.size_bytes for _, look in looked for found in look.found)
     notes = [f"{shelf.kind}s: {look.note}" for shelf, look in looked if look.note]
-    over = exceeding(
-        before, limit_bytes=limit, free_bytes=disk.free, spare_bytes=needs.spare_bytes(disk.total)
-    )
+    over = exceeding(before, limit_bytes=limit, free_bytes=1, spare_bytes=0)
     kept = Kept(quota_bytes=limit, before_bytes=before, after_bytes=before, notes=tuple(notes))
-    return _evict(home, store, kept, over_bytes=over, now_s=now) if over else kept
+    if not over and not any(disk.lacks_bytes for disk in disks):
+        return kept
+    shelves = _shelves(home, claims(), now_s=now)
+    return _evict(home, shelves, kept, Room(over_bytes=over, disks=disks), now_s=now)
+
+
+def _disks(home: Path) -> tuple[Disk, ...]:
+    """That of the caches, and Docker's where it is another and can be seen from here."""
+    own = _disk(home)
+    root = docker_socket.images_folder()
+    if root is None or root.stat().st_dev == home.stat().st_dev:
+        return (own,)
+    return (own, replace(_disk(root), kinds=frozenset({images.Images.kind})))
+
+
+def _disk(place: Path) -> Disk:
+    usage = shutil.disk_usage(place)
+    return Disk(total_bytes=usage.total, free_bytes=usage.free)
 
 
 def exceeding(total_bytes: int, *, limit_bytes: int, free_bytes: int, spare_bytes: int) -> int:
@@ -100,10 +171,26 @@ def choose(found: Sequence[Found], *, over_bytes: int, now_s: float) -> tuple[Fo
     return tuple(chosen)
 
 
-_NOBODY = running.Needs(
-    ended={}, environments=frozenset(), wheels=frozenset(), trees=frozenset(), data=frozenset(), commits=frozenset(),
-    used_at_s={},
-)  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What has to go: `over_bytes` of anything, and on each disk what it lacks."""
+
+    over_bytes: int
+    disks: tuple[Disk, ...]
+
+
+def choose_on_disks(found: Sequence[Found], room: Room, *, now_s: float) -> tuple[Found, ...]:
+    """As `choose`: on each disk what it lacks, and then what the quota wants besides. Pure."""
+    apart = frozenset[str]().union(*(disk.kinds for disk in room.disks))
+    chosen: list[Found] = []
+    for disk in room.disks:
+        there = [
+            each for each in found if each.kind in disk.kinds or (not disk.kinds and each.kind not in apart)
+        ]
+        chosen += choose(there, over_bytes=disk.lacks_bytes, now_s=now_s)
+    left = [each for each in found if each not in chosen]
+    more_bytes = room.over_bytes - sum(each.size_bytes for each in chosen)
+    return (*chosen, *choose(left, over_bytes=more_bytes, now_s=now_s))
 
 
 def tidy(home: Path, store: Store) -> tuple[str, ...]:
@@ -111,7 +198,7 @@ def tidy(home: Path, store: Store) -> tuple[str, ...]:
 
     Of a run that trained and whose files the store does not have for good nothing is removed. Raises StoreError.
     """
-    shelf = folders.Scratch(home / "scratch", _NOBODY, older_than_s=0.0)
+    shelf = folders.Scratch(home / "scratch", running.NONE, older_than_s=0.0)
     over = [found for found in shelf.look().found if not found.needed and _is_over(store, found.name)]
     removed = tuple(result.found.name for result in shelf.remove(over) if not result.kept)
     for name in removed:
@@ -129,15 +216,14 @@ def _is_over(store: Store, run_id: str) -> bool:
     return run.state.ended
 
 
-def _evict(home: Path, store: Store, kept: Kept, *, over_bytes: int, now_s: float) -> Kept:
-    shelves = _shelves(home, running.read(store), now_s=now_s)
+def _evict(home: Path, shelves: Sequence[Shelf], kept: Kept, room: Room, *, now_s: float) -> Kept:
     used = in_use(home)
     found = [
         (shelf, replace(each, needed=each.needed or each.name in used))
         for shelf in shelves
         for each in shelf.look().found
     ]
-    chosen = choose([each for _, each in found], over_bytes=over_bytes, now_s=now_s)
+    chosen = choose_on_disks([each for _, each in found], room, now_s=now_s)
     removed = [
         result
         for shelf in shelves
@@ -154,14 +240,15 @@ def _evict(home: Path, store: Store, kept: Kept, *, over_bytes: int, now_s: floa
     )
 
 
-def _shelves(home: Path, wanted: running.Needs, *, now_s: float) -> tuple[Shelf, ...]:
+def _shelves(home: Path, claims: Claims, *, now_s: float) -> tuple[Shelf, ...]:
     """Those of a host's caches; what a run kept or left behind is for `pushtrain gc`."""
+    wanted, rests_s = claims.needs, claims.rests_s
     return (
-        folders.venvs(home, wanted, older_than_s=0.0, now_s=now_s),
-        folders.wheels(home, wanted, older_than_s=0.0, now_s=now_s),
-        images.Images(wanted, older_than_s=0.0),
-        folders.Sources(home / "cache", wanted, older_than_s=0.0),
-        folders.datasets(home, wanted, older_than_s=0.0, now_s=now_s),
+        folders.venvs(home, wanted, older_than_s=rests_s, now_s=now_s),
+        folders.wheels(home, wanted, older_than_s=rests_s, now_s=now_s),
+        images.Images(wanted, older_than_s=rests_s, cache=home / "cache"),
+        folders.Sources(home / "cache", wanted, older_than_s=rests_s),
+        folders.datasets(home, wanted, older_than_s=rests_s, now_s=now_s),
     )
 
 
@@ -211,6 +298,14 @@ def _of_processes() -> list[str]:
     return found
 
 
+def _tidy_if_known(home: Path, store: str | None) -> None:
+    try:
+        if store is not None:
+            tidy(home, open_store(store))
+    except StoreError as error:
+        logger.warning("%s; what runs left here that ended elsewhere stays", error)
+
+
 def note(kept: Kept) -> None:
     """Write what the caches take, for the metrics."""
     folder = run_folder()
@@ -221,17 +316,16 @@ def note(kept: Kept) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """`caches --store URI [--home DIR] [--quota 200GiB]`: what was evicted, as JSON."""
+    """`caches [--store URI] [--home DIR] [--quota 200GiB]`: what was evicted, as JSON."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     reader = argparse.ArgumentParser(prog="python -m runner.agent.caches")
-    reader.add_argument("--store", required=True)
+    reader.add_argument("--store")
     reader.add_argument("--home", type=Path, default=inventory.default_home())
     reader.add_argument("--quota", default=DEFAULT_QUOTA)
     asked = reader.parse_args(argv)
     try:
-        store = open_store(asked.store)
-        tidy(asked.home, store)
-        kept = keep(asked.home, store, quota=asked.quota)
+        _tidy_if_known(asked.home, asked.store)
+        kept = keep_by_what_is_known(asked.home, asked.store, quota=asked.quota)
     except PushtrainError as error:
         logger.error("nothing is evicted: %s", error)
         return error.exit_code

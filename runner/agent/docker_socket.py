@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -28,6 +29,15 @@ def post(path: str, *, within_s: float = WITHIN_S) -> None:
 def delete(path: str, *, within_s: float = WITHIN_S) -> None:
     """`DELETE PATH`; what is gone already is fine. Raises EngineError."""
     _ask("DELETE", path, within_s=within_s)
+
+
+def images_folder(*, within_s: float = WITHIN_S) -> Path | None:
+    """Where Docker keeps images; None where it does not answer, or that folder cannot be seen from here."""
+    try:
+        root = Path(get("/info", within_s=within_s).get("DockerRootDir") or "/nonexistent")
+    except EngineError:
+        return None
+    return root if root.exists() else None
 
 
 def answers(*, within_s: float = WITHIN_S) -> str:

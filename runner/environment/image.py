@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runner.environment import blame, client, context, dockerfile, facts, keras, only_here, wheels
+from runner.environment import blame, client, context, dockerfile, facts, keras, only_here, pulled, wheels
 from runner.environment.builder import Builder, find_builder
 from runner.environment.harmless import require_harmless
 from runner.environment.python import uv
@@ -50,12 +50,16 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class _Building:
-    """What a build reads and where it is told of. `folder` is the source; without a `wheel_cache` no wheel is built."""
+    """What a build reads and where it is told of. `folder` is the source; without a `wheel_cache` no wheel is built.
+
+    In `cache` is noted what was pulled for it.
+    """
 
     folder: Path
     secrets: Mapping[str, str]
     wheel_cache: Path | None
     log: Log
+    cache: Path | None = None
 
 
 def reference(recipe: Recipe, *, registry: str | None) -> str:
@@ -89,23 +93,24 @@ def prepare_image(
     secrets: Mapping[str, str],
     wheel_cache: Path,
     log: Log,
+    cache: Path | None = None,
 ) -> Image:
     """The image of `recipe`: as it is here, else from `registry` (`HOST[/PATH]`), else built, and pushed
     there.
 
-    Blocks while it is pulled or built; every line of Docker goes to `log`, secrets blotted out. `folder` is
-    the source folder, read for a user's Dockerfile only; `wheel_cache` is where
-    wheels of Horovod are kept on this machine. Repeating is safe. Raises EngineError where Docker
-    does not answer or cannot build, EnvironmentFailed with the package and the line to change; a failed build
-    leaves no image.
+    Blocks while it is pulled or built; every line of Docker goes to `log`, secrets blotted out. `folder` is the source
+    folder, read for a user's Dockerfile only; `wheel_cache` is where wheels of Horovod are kept on this machine,
+    `cache` where is noted which images were pulled for runs. Repeating is safe. Raises EngineError where Docker does
+    not answer or cannot build, EnvironmentFailed with the package and the line to change; a failed build leaves no
+    image.
     """
     name = reference(recipe, registry=registry)
     if recipe.image is not None:
-        return _given(recipe, recipe.image, log)
+        return _given(recipe, recipe.image, log, cache)
     here = facts.local(name)
     if here is not None and (registry is None or here.digest is not None):
         return _image(recipe, name, here)
-    building = _Building(folder=folder, secrets=secrets, wheel_cache=wheel_cache, log=log)
+    building = _Building(folder=folder, secrets=secrets, wheel_cache=wheel_cache, log=log, cache=cache)
     if registry is None:
         _build(recipe, name, building)
     else:
@@ -114,7 +119,7 @@ def prepare_image(
 
 
 def prepare_isolated_image(
-    recipe: Recipe, *, name: str, folder: Path, registry: str | None, log: Log
+    recipe: Recipe, *, name: str, folder: Path, registry: str | None, log: Log, cache: Path | None = None
 ) -> Image:
     """The image of `recipe` for a fork's run: the team's own of the same key, else one built for this run alone.
 
@@ -123,7 +128,7 @@ def prepare_isolated_image(
     opening an address that the fork names.
     """
     if recipe.image is not None:
-        return _given(recipe, recipe.image, log)
+        return _given(recipe, recipe.image, log, cache)
     for shared in names(recipe, registry=registry):
         if (here := facts.local(shared)) is not None:
             return _image(recipe, shared, here)
@@ -134,7 +139,7 @@ def prepare_isolated_image(
         return _image(recipe, name, here)
     require_harmless(recipe)
     alone = replace(recipe, dockerfile=dockerfile.without_caches(recipe.dockerfile or ""))
-    _build(alone, name, _Building(folder=folder, secrets={}, wheel_cache=None, log=log))
+    _build(alone, name, _Building(folder=folder, secrets={}, wheel_cache=None, log=log, cache=cache))
     return _here(recipe, name)
 
 
@@ -155,7 +160,7 @@ def remove_isolated_image(run_id: str) -> None:
         client.ask("image", "rm", isolated_name(run_id))
 
 
-def _given(recipe: Recipe, name: str, log: Log) -> Image:
+def _given(recipe: Recipe, name: str, log: Log, cache: Path | None) -> Image:
     """The user's own image at the digest that was planned; a tag that has moved since does not count."""
     if recipe.only_here:
         only_here.require_same(recipe)
@@ -165,7 +170,7 @@ def _given(recipe: Recipe, name: str, log: Log) -> Image:
     if here is not None and recipe.base_digest in (here.digest, here.id):
         return _image(recipe, name, here)
     pinned = names(recipe, registry=None)[-1]
-    _run(("pull", pinned), log)
+    _pull_once(pinned, log, cache)
     return _here(recipe, pinned)
 
 
@@ -193,6 +198,14 @@ def _share(recipe: Recipe, name: str, building: _Building) -> None:
     _run(("push", name), building.log)
 
 
+def _pull_once(name: str, log: Log, cache: Path | None) -> None:
+    """Pull what is not here; what is pulled by its digest, nobody else has named, so that we may remove it."""
+    is_new = facts.local(name) is None
+    _run(("pull", name), log)
+    if cache is not None and is_new and "@" in name:
+        pulled.note(cache, name, pulled=True)
+
+
 def _run(arguments: tuple[str, ...], log: Log) -> None:
     ended = stream([client.executable(), *arguments], env=os.environ, log=log)
     if ended.code:
@@ -203,7 +216,7 @@ def _build(recipe: Recipe, tag: str, building: _Building) -> None:
     _require_secrets(recipe, building.secrets)
     only_here.require_same(recipe)
     builder = find_builder(os.environ)
-    _fetch_bases(recipe, building.log)
+    _fetch_bases(recipe, building.log, building.cache)
     wheel = None
     if building.wheel_cache is not None:
         wheel = wheels.for_image(
@@ -222,7 +235,7 @@ def _build(recipe: Recipe, tag: str, building: _Building) -> None:
     logger.info("built the image in %.1f s", time.monotonic() - started_s)
 
 
-def _fetch_bases(recipe: Recipe, log: Log) -> None:
+def _fetch_bases(recipe: Recipe, log: Log, cache: Path | None) -> None:
     """BuildKit may want TLS of a registry that Docker is told to trust without; what is here it does not ask for."""
     from runner.environment import registry
 
@@ -233,7 +246,7 @@ def _fetch_bases(recipe: Recipe, log: Log) -> None:
             continue
         where = registry.address(name)
         if where.registry != registry.HUB and registry.is_near(where):
-            _run(("pull", source), log)
+            _pull_once(source, log, cache)
 
 
 def _docker_build(recipe: Recipe, builder: Builder, tag: str, stage: Path, building: _Building) -> Ended:

@@ -21,7 +21,7 @@ def shelves(store: Store, home: Path, *, older_than_s: float, now_s: float) -> t
     return (
         folders.venvs(home, wanted, older_than_s=older_than_s, now_s=now_s),
         folders.wheels(home, wanted, older_than_s=older_than_s, now_s=now_s),
-        images.Images(wanted, older_than_s=older_than_s),
+        images.Images(wanted, older_than_s=older_than_s, cache=home / "cache"),
         folders.Sources(home / "cache", wanted, older_than_s=older_than_s),
         folders.commits(home, wanted, older_than_s=older_than_s, now_s=now_s),
         folders.datasets(home, wanted, older_than_s=older_than_s, now_s=now_s),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Needs:
     """`ended` tells of every run whether it has; the rest is what the others need: none of it may be touched.
 
-    `environments`, `wheels` and `trees` are keys, `data` digests, `commits` those that runs were planned from.
+    `environments`, `wheels` and `trees` are keys, `data` digests, `commits` those that runs were planned from, `images`
+    digests of images of users' own, and of bases.
     `used_at_s` is when a run last used an image, by its name.
     """
 
@@ -31,13 +32,45 @@ class Needs:
     data: frozenset[str]
     commits: frozenset[str]
     used_at_s: Mapping[str, float]
+    images: frozenset[str] = frozenset()
+
+
+NONE = Needs(
+    ended={}, environments=frozenset(), wheels=frozenset(), trees=frozenset(), data=frozenset(), commits=frozenset(),
+    used_at_s={},
+)  # fmt: skip
 
 
 def read(store: Store) -> Needs:
     """Read every run. Raises StoreError; Corrupt where the plan of a run that has not ended cannot be read."""
     found = tuple(_runs(store))
     plans = [_plan(store, run) for run in found if not run.state.ended]
-    wanted = [each for each in plans if each is not None]
+    return _needs(found, [each for each in plans if each is not None])
+
+
+def readable(store: Store) -> tuple[Needs, tuple[str, ...]]:
+    """As `read`, of the runs that can be read, and why others cannot: what those need is not known.
+
+    Raises StoreError.
+    """
+    found: list[Run] = []
+    wanted: list[Plan] = []
+    unread: list[str] = []
+    for run_id in runs.ids(store):
+        try:
+            run = runs.load(store, run_id)
+            planned = None if run.state.ended else _plan(store, run)
+        except RunNotFound:
+            continue
+        except Corrupt as error:
+            unread.append(str(error))
+            continue
+        found.append(run)
+        wanted += [] if planned is None else [planned]
+    return _needs(tuple(found), wanted), tuple(unread)
+
+
+def _needs(found: tuple[Run, ...], wanted: Sequence[Plan]) -> Needs:
     return Needs(
         ended={run.id: run.state.ended for run in found},
         environments=frozenset(each.environment.key for each in wanted),
@@ -48,7 +81,13 @@ def read(store: Store) -> Needs:
         data=frozenset(data.digest for each in wanted for data in each.datasets),
         commits=frozenset(str(each.asked.commit) for each in wanted),
         used_at_s=_used(found),
+        images=frozenset(digest for each in wanted for digest in _images(each) if digest),
     )
+
+
+def _images(wanted: Plan) -> Iterator[str | None]:
+    yield wanted.environment.base_digest
+    yield from (digest for _, digest in wanted.environment.stages)
 
 
 def _runs(store: Store) -> Iterator[Run]:

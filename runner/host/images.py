@@ -48,9 +48,12 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
     refuses, and where no registry is known from which this host could have the image; DockerAway where Docker ended and
     nobody starts it again, else EngineError for Docker.
     """
+    from runner.environment import pulled
+
     with contextlib.closing(_docker(progress)) as client:
         with translated("the image cannot be looked up"):
             if has_image(client, reference):
+                pulled.note(cache, reference)
                 return
         if reference.startswith("sha256:"):
             raise EnvironmentFailed(
@@ -63,9 +66,12 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
                 f"{socket.gethostname()} has no image {reference}, and no registry is configured to take it from",
                 tip="pushtrain run --registry HOST/PATH, one that all hosts reach",
             )
-        with _alone(cache / "images" / f"{reference.rpartition(':')[2]}.lock"):
-            if not has_image(client, reference):
+        with _alone(pulled.lock(cache, reference)):
+            comes = not has_image(client, reference)
+            if comes:
                 _pull(lambda: pull(client, reference), reference, progress)
+            # What came for nobody else may be removed by us.
+            pulled.note(cache, reference, pulled=comes)
 
 
 def _docker(progress: Progress) -> docker.DockerClient:

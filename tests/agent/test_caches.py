@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner import runs
-from runner.agent import caches
+from runner.agent import caches, evicting
 from runner.errors import StoreError, UsageError
 from runner.gc.shelf import Found
 from runner.runs import State
@@ -198,3 +198,74 @@ def test_as_a_program_it_prints_what_it_did_and_tells_the_metrics(
     )
     assert json.loads(done.stdout)["evicted"] == [f"environment {old.name}"]
     assert (run / "cache-bytes").read_text() == "0\n"
+
+
+def program(home: Path, run: Path, *further: str, environ: dict[str, str] | None = None) -> dict[str, object]:
+    """What the program printed."""
+    run.mkdir(exist_ok=True)
+    argv = [sys.executable, "-m", "runner.agent.caches", "--home", str(home), "--quota", "0%", *further]
+    given = {**os.environ, "PUSHTRAIN_RUN": str(run), **(environ or {})}
+    done = subprocess.run(argv, env=given, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout))
+
+
+def test_a_host_without_credentials_for_the_store_evicts_what_it_did_not_use_for_a_day(
+    home: Path, tmp_path: Path
+) -> None:
+    """Credentials of runs travel with them; the agent of a member has none."""
+    old, young = venv(home, "a", age_s=DAY_S + 60), venv(home, "b", age_s=DAY_S - 3600)
+    bare = {name: "" for name in os.environ if name.startswith("AWS_")}
+    bare |= {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HOME": str(tmp_path),
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    }
+    told = program(home, tmp_path / "run", "--store", "s3://bucket/fleet", environ=bare)
+    assert told["evicted"] == [f"environment {old.name}"]
+    assert young.exists()
+    assert (tmp_path / "run" / "cache-bytes").read_text() == f"{MIB}\n"
+
+
+@pytest.mark.parametrize("broken", ["run.json", "plan.json"])
+def test_a_run_that_cannot_be_read_does_not_keep_everything_on_all_hosts(
+    store: Store, home: Path, tmp_path: Path, broken: str
+) -> None:
+    """What the others need stays, as what was used within a day."""
+    old, young = venv(home, "a", age_s=2 * DAY_S), venv(home, "b", age_s=DAY_S - 3600)
+    needed = venv(home, "e", age_s=9 * DAY_S)
+    for each in (RUN, "20200101-000000-bbbb"):
+        made.run(store, each, State.PREPARING, made=made.plan())
+    store.write(f"runs/20200101-000000-bbbb/{broken}", b"not JSON")
+    told = program(home, tmp_path / "run", "--store", store.uri)
+    assert told["evicted"] == [f"environment {old.name}"]
+    assert young.exists()
+    assert needed.exists()
+
+
+def test_a_disk_of_dockers_own_that_is_full_has_images_evicted_and_nothing_else() -> None:
+    """Home has room; what is there does not help Docker."""
+    own = caches.Disk(total_bytes=1000 * GIB, free_bytes=500 * GIB)
+    docker = caches.Disk(total_bytes=1000 * GIB, free_bytes=GIB, kinds=frozenset({"image"}))
+    data = Found(kind="data set", name="d", size_bytes=GIB, used_at_s=0, rests_s=0, needed=False)
+    images = [
+        Found(kind="image", name=f"i{number}", size_bytes=5 * GIB, used_at_s=number, rests_s=0, needed=False)
+        for number in range(1, 5)
+    ]
+    room = caches.Room(over_bytes=0, disks=(own, docker))
+    chosen = caches.choose_on_disks([data, *images], room, now_s=100)
+    assert [each.name for each in chosen] == ["i1", "i2"]
+    room = caches.Room(over_bytes=11 * GIB, disks=(own, docker))
+    assert [each.name for each in caches.choose_on_disks([data, *images], room, now_s=100)] == [
+        "i1",
+        "i2",
+        "d",
+    ]
+
+
+def test_a_store_that_hangs_is_given_up_and_the_caches_are_looked_through_without_it(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "$@" >>"$0.asked"\n[ $# = 0 ] || exec sleep 60\n')
+    program.chmod(0o755)
+    one = evicting.Evicting(store="/hangs", argv=(str(program),), within_s=1.0)
+    assert one.once()
+    assert (tmp_path / "program.asked").read_text().splitlines() == ["--store /hangs", ""]
