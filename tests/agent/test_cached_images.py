@@ -8,37 +8,48 @@ from pathlib import Path
 
 import pytest
 
+from runner import runs
 from runner.agent import caches
-from runner.environment import LABEL
-from runner.store import open_store
+from runner.environment import LABEL, Recipe, prepare_image
+from runner.host import images
+from runner.host.progress import Progress
+from runner.runs import State
+from runner.store import Store, open_store
+from tests.flow import made
 from tests.services.dockerd import DockerEngine
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
-IDLE, BUSY = "a" * 32, "b" * 32
+IDLE, BUSY, KEY = "a" * 32, "b" * 32, "f" * 32
+RUN = "20200101-000000-aaaa"
+
+
+@pytest.fixture(autouse=True)
+def _others(docker_engine: DockerEngine) -> Iterator[None]:
+    """What earlier tests left in this Docker is used by containers, so that it stays for those to come."""
+    others = docker_engine.docker("image", "ls", "-q", "--filter", f"label={LABEL}").split()
+    users = [docker_engine.docker("create", image, "true") for image in dict.fromkeys(others)]
+    yield
+    if users:
+        docker_engine.docker("rm", *users)
 
 
 @pytest.fixture
-def images(docker_engine: DockerEngine, base_image: str) -> Iterator[None]:
-    """An image of an environment that nothing uses, and one that a container was made of.
-
-    What earlier sessions left in this Docker is used by containers as well, so that it stays for those to come.
-    """
-    others = docker_engine.docker("image", "ls", "-q", "--filter", f"label={LABEL}").split()
-    users = [docker_engine.docker("create", image, "true") for image in dict.fromkeys(others)]
+def tagged(docker_engine: DockerEngine, base_image: str) -> Iterator[None]:
+    """An image of an environment that nothing uses, and one that a container was made of."""
     for key in (IDLE, BUSY):
         container = docker_engine.docker("create", base_image, "true")
         docker_engine.docker("commit", "--change", f"LABEL {LABEL}={key}", container, f"pushtrain/env:{key}")
         docker_engine.docker("rm", container)
     container = docker_engine.docker("create", f"pushtrain/env:{BUSY}", "true")
     yield
-    docker_engine.docker("rm", "-f", container, *users)
+    docker_engine.docker("rm", "-f", container)
     for key in (IDLE, BUSY):
         if docker_engine.docker("image", "ls", "-q", f"pushtrain/env:{key}"):
             docker_engine.docker("image", "rm", "-f", f"pushtrain/env:{key}")
 
 
-@pytest.mark.usefixtures("images")
+@pytest.mark.usefixtures("tagged")
 def test_only_images_of_ours_that_no_container_uses_are_evicted(
     docker_engine: DockerEngine, base_image: str, tmp_path: Path
 ) -> None:
@@ -49,7 +60,7 @@ def test_only_images_of_ours_that_no_container_uses_are_evicted(
     assert docker_engine.docker("image", "ls", "-q", f"pushtrain/env:{BUSY}")
 
 
-@pytest.mark.usefixtures("images")
+@pytest.mark.usefixtures("tagged")
 def test_a_data_set_that_a_container_has_mounted_stays(
     docker_engine: DockerEngine, base_image: str, tmp_path: Path
 ) -> None:
@@ -62,3 +73,88 @@ def test_a_data_set_that_a_container_has_mounted_stays(
     assert named not in caches.keep(tmp_path, store, quota="0%", now_s=time.time() + 60).evicted
     docker_engine.docker("rm", container)
     assert named in caches.keep(tmp_path, store, quota="0%", now_s=time.time() + 60).evicted
+
+
+def pushed(engine: DockerEngine, base_image: str, name: str, *changes: str) -> str:
+    """An image that only the registry has; returns its digest's name there."""
+    container = engine.docker("create", base_image, "true")
+    engine.docker("commit", *(word for each in changes for word in ("--change", each)), container, name)
+    engine.docker("rm", container)
+    engine.docker("push", "-q", name)
+    digest = engine.docker("image", "inspect", "-f", "{{index .RepoDigests 0}}", name)
+    engine.docker("image", "rm", name)
+    return digest
+
+
+def bring(reference: str, home: Path) -> None:
+    """As a host does that is to train in it."""
+    images.bring(reference, cache=home / "cache", progress=Progress("image", lambda _: None))
+
+
+def evicted(home: Path, store: Store, *, after_s: float = 60.0) -> tuple[str, ...]:
+    return caches.keep(home, store, quota="0%", now_s=time.time() + after_s).evicted
+
+
+def test_what_a_host_pulled_by_its_digest_goes_as_well(
+    docker_engine: DockerEngine, base_image: str, registry: str, tmp_path: Path
+) -> None:
+    """Such images have no tag. A user's own has no label either, and goes only where a run had it pulled."""
+    store = open_store(tmp_path / "store")
+    ours = pushed(docker_engine, base_image, f"{registry}/pushtrain-env:{KEY}", f"LABEL {LABEL}={KEY}")
+    users = pushed(docker_engine, base_image, f"{registry}/team/image:1", "LABEL of=a-user")
+    others = pushed(docker_engine, base_image, f"{registry}/team/image:2", "LABEL of=somebody-else")
+    docker_engine.docker("pull", "-q", others)
+    for reference in (ours, users, others):
+        bring(reference, tmp_path)
+    before_bytes = caches.keep(tmp_path, store, quota="100%").before_bytes
+    assert before_bytes > 2 * 10**8, "both are counted"
+    container = docker_engine.docker("create", users, "true")
+    assert evicted(tmp_path, store) == (f"image {ours}",)
+    docker_engine.docker("rm", container)
+    assert evicted(tmp_path, store) == (f"image {users}",)
+    left = docker_engine.docker("image", "ls", "--digests", "--format", "{{.Repository}}@{{.Digest}}").split()
+    assert others in left
+    assert not {ours, users} & set(left)
+    # Whoever pulls it now is not us.
+    assert evicted(tmp_path, store) == ()
+    docker_engine.docker("pull", "-q", users)
+    bring(users, tmp_path)
+    assert evicted(tmp_path, store) == ()
+    docker_engine.docker("image", "rm", users, others)
+
+
+def test_an_image_of_a_user_stays_while_a_run_is_to_have_it_or_somebody_gave_it_a_name(
+    docker_engine: DockerEngine, base_image: str, registry: str, tmp_path: Path
+) -> None:
+    store = open_store(tmp_path / "store")
+    users = pushed(docker_engine, base_image, f"{registry}/team/image:3", "LABEL of=a-third")
+    bring(users, tmp_path)
+    recipe = Recipe(
+        kind="image", key="c" * 32, platform="linux/amd64", image=f"{registry}/team/image:3",
+        base_digest=users.partition("@")[2],
+    )  # fmt: skip
+    made.run(store, RUN, State.PREPARING, made=made.plan(recipe=recipe))
+    assert evicted(tmp_path, store) == ()
+    runs.move(store, RUN, State.FAILED, at_s=3.0)
+    docker_engine.docker("tag", users, "mine:latest")
+    assert evicted(tmp_path, store) == ()
+    docker_engine.docker("image", "rm", "mine:latest")
+    assert evicted(tmp_path, store) == (f"image {users}",)
+
+
+def test_what_was_pulled_to_prepare_a_run_is_ours_to_remove(
+    docker_engine: DockerEngine, base_image: str, registry: str, tmp_path: Path
+) -> None:
+    """The host of the first node prepares the run, and finds the image there when it is to train."""
+    users = pushed(docker_engine, base_image, f"{registry}/team/image:4", "LABEL of=a-fourth")
+    recipe = Recipe(
+        kind="image", key="d" * 32, platform="linux/amd64", image=f"{registry}/team/image:4",
+        base_digest=users.partition("@")[2],
+    )  # fmt: skip
+    made_ready = prepare_image(
+        recipe, folder=tmp_path, registry=registry, secrets={}, wheel_cache=tmp_path, log=lambda _: None,
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    assert made_ready.pinned == users
+    bring(users, tmp_path)
+    assert evicted(tmp_path, open_store(tmp_path / "store")) == (f"image {users}",)
