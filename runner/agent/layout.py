@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from runner.agent.settings import Settings
     from runner.agent.token import Token
 
-# What Slurm starts clears its environment: these are told to our own hooks, and those that PUSHTRAIN_PASS names.
+# What Slurm starts clears its environment: these are told to our own hooks, and those that PUSHTRAIN_PASS names. What
+# starts and stops machines takes a provider's credentials from the agent itself; see inherited.py.
 _PASSED = ("PUSHTRAIN_", "DOCKER_", "PYTHON", "LD_LIBRARY_PATH", "LANG", "HOME", "PATH")
 _SECRETS = ("TOKEN", "SECRET", "KEY", "PASSWORD", "AUTH")
 _HOOKS = {

@@ -14,16 +14,20 @@ if TYPE_CHECKING:
 
 def resume(asked: argparse.Namespace) -> int:
     """Start the machines of these hosts; which could not be started is told to Slurm."""
+    from runner.agent import inherited
     from runner.slurm import hostlist
 
+    inherited.take_over()
     _growth().resume(hostlist.expand(asked.hosts))
     return 0
 
 
 def suspend(asked: argparse.Namespace) -> int:
     """Stop the machines of these hosts."""
+    from runner.agent import inherited
     from runner.slurm import hostlist
 
+    inherited.take_over()
     _growth().suspend(hostlist.expand(asked.hosts))
     return 0
 
