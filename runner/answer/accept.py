@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from runner import checkout, pipeline, runs
 from runner.answer import said as memory
 from runner.answer.said import Said
-from runner.errors import NotFound, RunNotFound, SpecError, UsageError
+from runner.errors import NotFound, Refused, RunNotFound, SpecError, UsageError
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
@@ -46,7 +46,7 @@ def accept(desk: Desk, wish: Wish) -> Accepted:
     """
     if (found := known(desk, wish.key)) is not None:
         return found
-    shop = replace(desk.shop, engine_name=wish.engine) if wish.engine else desk.shop
+    shop = _with_engine(desk.shop, wish.engine)
     old = memory.load(shop.store, desk.name, wish.key)
     with checkout.work_tree(
         desk.remote, str(wish.asked.commit), home=shop.home, isolated=wish.asked.fork
@@ -62,6 +62,24 @@ def known(desk: Desk, key: str) -> Accepted | None:
     if said is None or _starts_anew(desk, desk.shop.store, said.run_id):
         return None
     return Accepted(said=said, shop=_keep_alive(desk.shop, said.run_id), found=True)
+
+
+def _with_engine(shop: Workshop, name: str | None) -> Workshop:
+    """The workshop with the engine that is wished for. Raises Refused for one that isolates less than its own does.
+
+    Whoever set this machine up chose how far a training is kept from it and from the tokens on it; a comment must not
+    choose otherwise.
+    """
+    if name is None or name == shop.engine_name:
+        return shop
+    wished = replace(shop, engine_name=name)
+    if not wished.engine.isolates:
+        raise Refused(
+            f"the engine {name} runs a training beside what this machine keeps for itself, such as its tokens: "
+            f"here trainings run with {shop.engine_name}",
+            tip=f"leave --engine {name} out; whoever runs this machine may choose so: PUSHTRAIN_ENGINE={name}",
+        )
+    return wished
 
 
 def _start(desk: Desk, shop: Workshop, wish: Wish, planned: pipeline.Planned, old: Said | None) -> Accepted:

@@ -12,7 +12,7 @@ from runner import follow, metrics, pipeline, runs
 from runner.answer import knowledge
 from runner.answer.accept import of_pull
 from runner.answer.voice import Voice
-from runner.errors import EngineError, StoreError
+from runner.errors import EngineError, PlanError, StoreError
 
 if TYPE_CHECKING:
     from runner.answer.desk import Desk
@@ -66,6 +66,16 @@ class Attendance:
         """What was planned."""
         return self._known.plan
 
+    @property
+    def desk(self) -> Desk:
+        """What is at hand."""
+        return self._desk
+
+    def renew(self, desk: Desk) -> None:
+        """Go on with another token, which may be allowed what the one before was denied."""
+        self._desk = desk
+        self.voice.renew(desk)
+
     def look(self) -> Run:
         """Read the run as it stands. Raises RunNotFound before its supervisor made it."""
         self._run = runs.load(self._store, self.run_id)
@@ -74,7 +84,8 @@ class Attendance:
     def step(self) -> bool:
         """Take what is new; returns False once the run ended.
 
-        A supervisor that died is replaced, up to a limit; then EngineError is raised.
+        A supervisor that died is replaced, up to a limit; then EngineError is raised, as it is where it cannot be
+        replaced from here, for want of the run's secrets.
         """
         try:
             return self._step()
@@ -83,9 +94,16 @@ class Attendance:
                 raise
             self._taken_up += 1
             logger.warning("%s: its supervisor died and is replaced (%s)", self.run_id, error)
-            pipeline.resume(self._shop, self._run)
+            self._resume(self._run)
             self._events = self._follow()
             return True
+
+    def _resume(self, run: Run) -> None:
+        try:
+            pipeline.resume(self._shop, run)
+        except PlanError as error:
+            tip = run.tip or f"where its secrets are in the environment: pushtrain resume {run.id}"
+            raise EngineError(f"the supervisor of {run.id} is gone; {error}", tip=tip) from error
 
     def _follow(self) -> Iterator[Event]:
         return follow.follow(
@@ -159,6 +177,8 @@ class Attendance:
     def _keep_up(self) -> None:
         if self._run is None or self._run.state.ended:
             return  # The end is told once the release is there.
+        if not self._told_at_s and not pipeline.supervised(self._shop, self._run):
+            return  # Whether somebody moves it on is known in a moment.
         since_s = time.monotonic() - self._told_at_s
         pause = NEWS_PAUSE_S if self._is_news else pause_s(time.monotonic() - self._began_s)
         try:

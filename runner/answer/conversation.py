@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runner import runs
 from runner.answer import accept as acceptance
 from runner.answer import faults, wish
+from runner.answer.beat import beating
+from runner.answer.lease import Lease
 from runner.answer.outcome import Outcome
-from runner.errors import Conflict, GitHubDown, GitHubError, PushtrainError, Refused, SpecError, UsageError
+from runner.errors import (
+    GitHubDown,
+    GitHubError,
+    NotFound,
+    PushtrainError,
+    Refused,
+    SpecError,
+    UsageError,
+)
 from runner.github import thread
 from runner.report import thread as words
 from runner.trigger import comment as comments
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
     from runner.answer.accept import Accepted
     from runner.answer.desk import Desk
     from runner.spec import Spec
+    from runner.store import Store
     from runner.trigger.event import Comment
 
 logger = logging.getLogger(__name__)
@@ -29,21 +42,30 @@ logger = logging.getLogger(__name__)
 # What the workflow for comments passes over: an answer may name a command, and with a person's token be a person's.
 ANSWER = "<!-- pushtrain:/answer -->"
 
+# For so long nobody else obeys a command of one who is silent.
+TURN_S = 60.0
+TURN_POLL_S = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Done:
-    """What came of one command: a run, an answer in Markdown, or both; `code` and `note` are of one that failed."""
+    """What came of one command: a run, an answer in Markdown, or both; `code` and `note` are of one that failed.
+
+    `unsaid` is the key by which the answer is kept until it is said, empty where it need not be.
+    """
 
     accepted: Accepted | None = None
     answer: str = ""
     code: int = 0
     note: str = ""
+    unsaid: str = ""
 
 
 def answer(desk: Desk, comment: Comment) -> Outcome:
     """Do what a comment says. Safe to repeat: what it started is followed, what it said is not said again.
 
-    Raises GitHubError where nothing can be known of the pull request or the person.
+    Raises GitHubError where nothing can be known of the pull request or the person, and in an outage where who asks
+    does so again.
     """
     if comment.pull is None:
         return Outcome(notes=("a comment on an issue starts nothing; write it on a pull request",))
@@ -92,10 +114,11 @@ def _numbered(found: tuple[comments.Command, ...]) -> list[tuple[comments.Comman
 def _spoken(desk: Desk, comment: Comment, done: list[_Done]) -> Outcome:
     """Answer in the thread. Whatever GitHub says to that, the runs that were started are followed."""
     answers = [each.answer for each in done if each.answer]
+    unsaid = [each.unsaid for each in done if each.answer and each.unsaid]
     code = max((each.code for each in done), default=0)
     accepted = tuple(each.accepted for each in done if each.accepted is not None)
     if answers:
-        _say_once(desk, comment, f"{ANSWER}\n{words.joined(answers, to=comment.by)}")
+        _say_once(desk, comment, words.joined(answers, to=comment.by), unsaid=unsaid)
     if code or not accepted:  # Runs react when they end.
         _react(desk, comment, "confused" if code else "rocket")
     return Outcome(accepted=accepted, notes=tuple(each.note for each in done if each.note), failed=code)
@@ -122,19 +145,39 @@ def _failed(command: comments.Command, error: PushtrainError, *, code: int | Non
 
 
 def _once(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
-    """What must not happen again when the comment is edited: by then other runs go on, and others were promoted."""
-    meant = repr((replace(command, line=""), number))
-    key = f"github/{desk.name}/said/{comment.id}-{_digest(meant)}-done"
+    """What must not happen again when the comment is edited: by then other runs go on, and others were promoted.
+
+    Of several who answer the comment one does it. One that died at it is followed by the next, who does it again, and
+    what came of it is kept until it is said.
+    """
     store = desk.shop.store
+    key = f"github/{desk.name}/said/{comment.id}-{_digest(repr((replace(command, line=''), number)))}"
+    turn = Lease(store, f"{key}-turn", by=_answerer(desk), lasts_s=TURN_S)
+    while (standing := turn.take()) == "theirs":
+        time.sleep(TURN_POLL_S)
+    if standing == "done":
+        return _Done(answer=_unsaid(store, key), unsaid=key)
     try:
-        store.create(key, b"")
-    except Conflict:
-        return _Done()
-    try:
-        return _obey(desk, comment, command, number, trusted=trusted)
+        with beating(turn.take, every_s=TURN_S / 4):
+            done = _obey(desk, comment, command, number, trusted=trusted)
     except PushtrainError:
-        store.delete(key)
+        turn.give_back()
         raise
+    store.write(f"{key}-unsaid", done.answer.encode())
+    turn.finish()
+    return replace(done, unsaid=key)
+
+
+def _unsaid(store: Store, key: str) -> str:
+    try:
+        return store.read(f"{key}-unsaid").decode()
+    except NotFound:
+        return ""
+
+
+def _answerer(desk: Desk) -> str:
+    """Who answers a comment: the same for a job that is run again, and for a watcher that takes over from another."""
+    return _digest(repr((desk.job.id, desk.options.train_file, desk.options.params)))
 
 
 def _obey(desk: Desk, comment: Comment, command: comments.Command, number: int, *, trusted: Spec) -> _Done:
@@ -182,20 +225,37 @@ def _cancel(desk: Desk, comment: Comment) -> _Done:
     return _Done(answer=words.cancelled(going, desk.place))
 
 
-def _say_once(desk: Desk, comment: Comment, body: str) -> None:
+def _say_once(desk: Desk, comment: Comment, answers: str, *, unsaid: Sequence[str]) -> None:
     """Post the answer, unless an earlier attempt of this job, or of the comment as it was, said just this."""
-    key = f"github/{desk.name}/said/{comment.id}-{_digest(body)}"
-    try:
-        desk.shop.store.create(key, b"")
-    except Conflict:
-        return
     assert comment.pull is not None
-    pull = comment.pull
+    store, pull, digest = desk.shop.store, comment.pull, _digest(answers)
+    turn = Lease(
+        store,
+        f"github/{desk.name}/said/{comment.id}-{digest}-answer",
+        by=_answerer(desk),
+        lasts_s=TURN_S,
+    )
+    standing = turn.take()
+    if standing == "theirs":
+        return
+    marker = f"<!-- {comment.id}-{digest} -->"
+
+    def write() -> None:  # One who died at it may have written it.
+        if not turn.inherited or thread.find(desk.quick, pull, marker) is None:
+            thread.write(desk.quick, pull, f"{ANSWER}{marker}\n{answers}")
+
     try:
-        desk.features.use("comments", lambda: thread.write(desk.quick, pull, body))
+        if standing == "ours":
+            desk.features.use("comments", write)
     except GitHubError as error:
-        desk.shop.store.delete(key)
+        turn.failed()
+        if desk.comes_again and error.retryable:
+            raise
         logger.warning("the answer in the thread is not written: %s", error)
+        return
+    turn.finish()
+    for each in unsaid:
+        store.delete(f"{each}-unsaid")
 
 
 def _digest(text: str) -> str:

@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 def tell(desk: Desk, commit: str, error: PushtrainError, *, name: str) -> None:
     """Create the check, named as those of the training's runs: the next one on this commit takes its place.
 
-    Where GitHub does not take it, the job's own log has to do.
+    Where GitHub does not take it, the job's own log has to do. Raises GitHubError in an outage where who asks does so
+    again.
     """
     now_s = time.time()
     annotations = annotations_of(error)
@@ -44,6 +45,8 @@ def tell(desk: Desk, commit: str, error: PushtrainError, *, name: str) -> None:
     try:
         desk.features.use("checks", lambda: checks.create(desk.quick, wanted))
     except GitHubError as refusal:
+        if desk.comes_again and refusal.retryable:
+            raise
         logger.warning("the commit has no check that says so: %s", refusal)
 
 

@@ -46,7 +46,7 @@ def close(desk: Desk, attendance: Attendance) -> Closed:
     A run that could not be followed to its end is reported as far as it came.
     """
     ended = attendance.run is not None and attendance.run.state.ended
-    notes = last_word(desk, attendance) if ended else ()
+    notes = last_word(attendance) if ended else ()
     if attendance.voice.missed:
         notes = (*notes, "GitHub has not all of this yet: the next job says the rest")
     facts = attendance.facts(notes=notes)
@@ -59,15 +59,16 @@ def close(desk: Desk, attendance: Attendance) -> Closed:
     return Closed(facts=facts, report=report, artifacts=folder)
 
 
-def last_word(desk: Desk, attendance: Attendance) -> tuple[str, ...]:
-    """Publish the model, then close check, comment and reaction. Safe to repeat; what fails stays in the outbox.
+def last_word(attendance: Attendance) -> tuple[str, ...]:
+    """Publish the model, then close check, comment and reaction. Safe to repeat; what fails, or is denied,
+    stays in the outbox.
 
     Returns what is to be said of the publication. Does nothing where somebody else on this machine speaks of the run.
     """
     voice = attendance.voice
     if not voice.speaks():
         return ()
-    pending, notes = _publish(desk, attendance)
+    pending, notes = _publish(attendance)
     assert attendance.run is not None
     for _ in range(LAST_WORD_TIMES):
         voice.forget_misses()
@@ -75,14 +76,14 @@ def last_word(desk: Desk, attendance: Attendance) -> tuple[str, ...]:
         voice.react(REACTIONS[attendance.run.state])
         if not voice.missed:
             break
-    if not pending and not voice.missed:
+    if not pending and not voice.missed and not voice.left_open:
         voice.close()
     return notes
 
 
-def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, tuple[str, ...]]:
+def _publish(attendance: Attendance) -> tuple[bool, tuple[str, ...]]:
     """Put the model into a release. Returns whether that is to be tried again later, and what is to be said of it."""
-    run = attendance.run
+    run, desk = attendance.run, attendance.desk
     assert run is not None
     if run.state is not State.SUCCEEDED or run.release is None or attendance.voice.release_url:
         return False, ()
@@ -90,7 +91,10 @@ def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, tuple[str, ...]]
 
     try:
         with attendance.voice.staying():  # A large model is sent for longer than a turn lasts.
-            url = desk.features.use("releases", lambda: registry.publish(desk, run, attendance.plan))
+            job_url = attendance.voice.said.job_url
+            url = desk.features.use(
+                "releases", lambda: registry.publish(desk, run, attendance.plan, job_url=job_url)
+            )
     except (GitHubError, StoreError) as error:
         logger.warning("%s is not published yet: %s", run.release, error)
         return True, (
@@ -99,9 +103,12 @@ def _publish(desk: Desk, attendance: Attendance) -> tuple[bool, tuple[str, ...]]
     except ModelError as error:
         logger.warning("%s is not published: %s", run.release, error)
         return False, (f"{run.release} is in the store and not on GitHub: {error}",)
-    if url is not None:
-        attendance.voice.published(url)
-        attendance.look()
+    if url is None:  # Which permission the token lacks is among the notes on the desk.
+        return True, (
+            f"{run.release} is in the store and not on GitHub: whoever may make releases publishes it",
+        )
+    attendance.voice.published(url)
+    attendance.look()
     return False, ()
 
 

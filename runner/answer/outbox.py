@@ -76,7 +76,7 @@ def watch(desk: Desk) -> None:
             for key, each in tuple(followed.items()):
                 if not _goes_on(each):
                     del followed[key]
-                    _say_last(desk, each)
+                    _say_last(each)
 
 
 def _going(desk: Desk) -> Iterator[Said]:
@@ -94,9 +94,9 @@ def _goes_on(attendance: Attendance) -> bool:
         return False
 
 
-def _say_last(desk: Desk, attendance: Attendance) -> None:
+def _say_last(attendance: Attendance) -> None:
     if attendance.run is not None and attendance.run.state.ended:
-        finish.last_word(desk, attendance)
+        finish.last_word(attendance)
 
 
 def announce(desk: Desk, accepted: Accepted) -> None:
@@ -164,7 +164,7 @@ def _send(desk: Desk, said: Said) -> bool:
     logger.info("saying what is left to say of %s", said.run_id)
     attendance = silent(desk, desk.shop, said)
     attendance.look()
-    finish.last_word(desk, attendance)
+    finish.last_word(attendance)
     return attendance.voice.said.closed
 
 

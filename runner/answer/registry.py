@@ -47,10 +47,11 @@ def obstacles(desk: Desk, model: str) -> tuple[str, ...]:
         return ()
 
 
-def publish(desk: Desk, run: Run, plan: Plan) -> str:
+def publish(desk: Desk, run: Run, plan: Plan, *, job_url: str) -> str:
     """Put the run's version into a release, signed; returns its page. Safe to repeat.
 
-    Raises GitHubError, StoreError or ModelError.
+    `job_url` is that of the job that asked for the run, empty where none did. Raises GitHubError, StoreError
+    or ModelError.
     """
     assert plan.release is not None
     done = release_on_github(
@@ -58,7 +59,7 @@ def publish(desk: Desk, run: Run, plan: Plan) -> str:
         desk.shop.store,
         models.find(StoreShelf(desk.shop.store), str(run.release)),
         bump=plan.release.bump,
-        origin=_origin(desk, run, plan),
+        origin=_origin(desk, run, plan, job_url=job_url),
         server_url=desk.place.server_url,
         environ=os.environ,
     )
@@ -70,12 +71,12 @@ def publish(desk: Desk, run: Run, plan: Plan) -> str:
     return done.url
 
 
-def _origin(desk: Desk, run: Run, plan: Plan) -> provenance.Origin:
+def _origin(desk: Desk, run: Run, plan: Plan, *, job_url: str) -> provenance.Origin:
     origin = replace(
         release.origin(plan, run),
         repository=desk.place.url,
-        train_file=desk.options.train_file,
-        job_url=desk.place.job_url or None,
+        train_file=plan.asked.train_file,
+        job_url=job_url or desk.place.job_url or None,
     )
     return provenance.on_github(origin, os.environ)
 

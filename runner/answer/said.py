@@ -18,8 +18,9 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `commit` and `pull` are those that were asked about; the run may be an older one that did just this. `command` is
     the comment that asked, `word` how commands begin there (empty where comments start nothing), `job_url` the job.
-    `reused` says that nothing was trained, `detached` that no job follows the run, `closed` that nothing is left to
-    say.
+    `ends` says that `check` was told of the run's end. `replaces` is an earlier check of the run, which only the token
+    that made it can close, `replaced` says that it was closed. `reused` says that nothing was trained, `detached` that
+    no job follows the run, `closed` that nothing is left to say.
     """
 
     key: str
@@ -33,6 +34,9 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     command: int | None = None
     check: int | None = None
     check_digest: str = ""
+    ends: bool = False
+    replaces: int | None = None
+    replaced: bool = False
     comment: int | None = None
     comment_digest: str = ""
     reaction: str = ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
+from runner import runs
 from runner.answer import said as memory
 from runner.answer.beat import beating
 from runner.answer.lease import Lease
@@ -37,6 +38,9 @@ T = TypeVar("T")
 
 # For so long nobody else speaks of the run of one who is silent.
 SPEAKS_S = 120.0
+# GitHub itself ends a check that nobody closed in so long, as stale.
+# https://docs.github.com/en/rest/guides/using-the-rest-api-to-interact-with-checks
+STALE_S = 14 * 86400.0
 
 BUTTONS = (
     checks.Action(label="Cancel", description="Stop it; its outputs are kept", identifier="cancel"),
@@ -50,6 +54,7 @@ class Voice:
     def __init__(self, desk: Desk, said: Said, *, store: Store, name: str) -> None:
         self._desk, self._said, self._store, self._name = desk, said, store, name
         self._missed = False
+        self._denied: set[int] = set()
         self._lock: contextlib.ExitStack | None = None
         self._turn = Lease(
             store, _key(said), by=_speaker(desk.shop.home), lasts_s=SPEAKS_S, is_gone=self._is_gone
@@ -65,6 +70,10 @@ class Voice:
     def release_url(self) -> str | None:
         """Where the model was published."""
         return self._said.release_url
+
+    def renew(self, desk: Desk) -> None:
+        """Speak with another token from now on."""
+        self._desk = desk
 
     def published(self, url: str) -> None:
         """Remember where the model is."""
@@ -126,31 +135,79 @@ class Voice:
         A run that is `lost` has nobody who moves it on: its check is closed, until somebody takes the run up.
         """
         wanted = self._check(facts)
+        digest = _digest(repr(wanted))
         if lost:
-            now_s = time.time()
+            # How long ago is no news: that it is lost, and why, is said once.
+            digest = _digest(repr(("lost", facts.run.state, facts.run.attempt, facts.notes)))
             wanted = dataclasses.replace(
                 wanted,
                 status="completed",
                 conclusion="failure",
-                completed_at_s=now_s,
+                completed_at_s=time.time(),
                 title="its supervisor is gone",
             )
-        digest = _digest(repr(wanted))
-        if digest == self._said.check_digest:
+        ends = facts.run.state.ended
+        if digest != self._said.check_digest:
+            self._put_check(wanted, digest, ends=ends)
+        replaces = self._said.replaces
+        if ends and replaces is not None and not self._said.replaced and self._update(replaces, wanted):
+            self._keep(replaced=True)
+
+    @property
+    def left_open(self) -> bool:
+        """Whether a check of the run goes on that our token may not close: a job whose token made it may."""
+        said = self._said
+        ours = said.check in self._denied and not said.ends
+        theirs = said.replaces is not None and not said.replaced
+        return (ours or theirs) and time.time() - runs.asked_at_s(said.run_id) < STALE_S
+
+    def _put_check(self, wanted: checks.Check, digest: str, *, ends: bool) -> None:
+        number, replaces = self._said.check or self._lost_check(wanted), self._said.replaces
+        if number is not None:
+            if told := self._update(number, self._in_place_of(replaces, wanted)):
+                self._keep(check=number, check_digest=digest, ends=ends)
+            if told is not False or replaces is not None or self._said.ends:
+                return
+            self._keep(check=number)
+        noted = self._in_place_of(number, wanted)
+        made = self._lost_check(wanted) if number is not None else None
+        if made in (None, number):
+            made = self._try("checks", lambda: checks.create(self._desk.quick, noted))
+        elif not self._update(made, noted):  # We died as soon as it was made.
             return
-        number = self._said.check or self._lost_check(wanted)
-        if number is None:
-            made = self._try("checks", lambda: checks.create(self._desk.quick, wanted))
-            if made is not None:
-                self._keep(check=made, check_digest=digest)
-            return
+        if made is not None:
+            self._keep(check=made, check_digest=digest, ends=ends, replaces=number)
+
+    def _update(self, number: int, wanted: checks.Check) -> bool | None:
+        """Whether GitHub took it: False for a check that our token may not change, None where it took it for no other
+        reason.
+
+        GitHub lets a check be changed only by the App that made it, of which the one of all workflows is one.
+        """
+        if number in self._denied:
+            return False
 
         def update() -> bool:
-            checks.update(self._desk.quick, number, wanted)
+            try:
+                checks.update(self._desk.quick, number, wanted)
+            except GitHubDenied as error:
+                if not error.permission:
+                    raise
+                logger.info("the check %d is not ours to change: %s", number, error)
+                self._denied.add(number)
+                return False
             return True
 
-        if self._try("checks", update):
-            self._keep(check=number, check_digest=digest)
+        return self._try("updates of checks", update)
+
+    def _in_place_of(self, number: int | None, wanted: checks.Check) -> checks.Check:
+        if number is None:
+            return wanted
+        there = f"[the check that the run had before]({self._desk.place.url}/runs/{number})"
+        note = (
+            f"In place of {there}, which only a job with the token that made it can close: the next one does."
+        )
+        return dataclasses.replace(wanted, summary=f"{note}\n\n{wanted.summary}")
 
     def _lost_check(self, wanted: checks.Check) -> int | None:
         """The check of one who spoke before us, and died before that was written down."""

@@ -108,11 +108,18 @@ class Follower:
         ended = attendance.look()
         if not followed.wait_s:
             logger.info("%s %s", ended.id, ended.state)
-        finish.last_word(self.desk(), attendance)
+        if followed.wait_s:
+            attendance.renew(self.desk())
+        finish.last_word(attendance)
         if not attendance.voice.said.closed:
-            # Whoever else speaks of it may be gone at any time.
-            ours = attendance.voice.speaks()
-            self._pause(followed, longest_s=LONGEST_PAUSE_S if ours else OTHERS_PAUSE_S)
+            self._leave(followed, attendance)
+
+    def _leave(self, followed: _Followed, attendance: Attendance) -> None:
+        """Something is left to say. Meanwhile others may speak: a job may be allowed what we are not."""
+        # Whoever else speaks of it may be gone at any time.
+        longest_s = LONGEST_PAUSE_S if attendance.voice.speaks() else OTHERS_PAUSE_S
+        attendance.voice.leave()
+        self._pause(followed, longest_s=longest_s)
 
     def _failed(self, followed: _Followed, error: PushtrainError) -> None:
         logger.warning("%s: %s", followed.said.run_id, error)
