@@ -204,9 +204,8 @@ class Line:
                 tip="see GITHUB_API_URL",
             )
         number = re.search(r"/repositories/\d+", theirs.path)
-        known: Any = None
-        if number is not None and number[0] not in url:
-            known = self._ask(call, requester, "GET", number[0]).content
+        asked = number is not None and number[0] not in url
+        known = self._ask(call, requester, "GET", number[0]).content if number and asked else None
         name = known.get("full_name") if isinstance(known, dict) else None
         if name is None:
             return error_of(call, Answer(status=_MOVED, headers={"location": where}, content=None))

@@ -213,6 +213,7 @@ def _comment(desk: Desk, comment: Written) -> Event | None:
     try:
         edit = changes.last_edit(desk.repository, comment)
     except GitHubAbsent:
+        logger.info("%s is gone, and starts nothing", comment.url)
         return None
     if edit is not None and edit.by != comment.by:
         logger.info("%s was edited by somebody else than its author, and starts nothing", comment.url)

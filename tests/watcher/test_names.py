@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.engines.project import Command
+from tests.engines.project import Command, wait_for
 from tests.watcher.scene import Scene, kill, stop
 
 LONG = "print('begun', flush=True)\nhold()\n"
@@ -18,7 +18,8 @@ def shouted(scene: Scene, *options: str) -> Command:
 def test_a_comment_that_two_watchers_see_by_two_spellings_is_obeyed_once(scene: Scene) -> None:
     pull = scene.pull()
     commands = [scene.watching(), shouted(scene)]
-    scene.until_looked(commands[1])
+    wait_for(lambda: scene.github.api_calls("GET", "LAB/DIGITS$"), what="the other's look", told=scene.heard)
+    scene.until_looked_again()
     scene.comment(pull, "/train accuracy=0.8")
     scene.until_reaction(pull, "rocket")
     for _ in range(2):
@@ -27,6 +28,7 @@ def test_a_comment_that_two_watchers_see_by_two_spellings_is_obeyed_once(scene: 
     assert [stop(each).code for each in commands] == [0, 0]
     assert len(scene.project.run_ids) == 1
     assert len(scene.answers(pull)) == 1
+    assert list(scene.project.store.children("github")) == ["lab"]
 
 
 def test_a_run_whose_job_is_gone_is_told_of_by_a_watcher_that_spells_the_name_otherwise(scene: Scene) -> None:

@@ -10,6 +10,7 @@ from runner.answer.desk import Options
 from runner.answer.said import Said
 from runner.github.client import Token
 from runner.pipeline import Workshop
+from runner.watcher.daemon import Daemon, due
 from runner.watcher.post import Orders, Post
 from tests.engines.project import wait_for
 from tests.services.github import GitHub
@@ -32,7 +33,7 @@ def orders(github: GitHub, tmp_path: Path, *, looks: bool = False) -> Orders:
 def a_word(repository: str) -> Said:
     return Said(
         key="push-1",
-        run_id="digits-20261105-120000-abcd",
+        run_id="20200105-120000-0f6729",
         repository=repository,
         commit="0" * 40,
         job_url="",
@@ -58,6 +59,24 @@ def test_a_name_that_the_store_has_stays(github: GitHub, tmp_path: Path) -> None
     github.repository("Lab/Digits", {"train.yml": "name: digits\n"})
     post = Post(orders=orders(github, tmp_path), name="lab/digits", stop=threading.Event(), kept=True)
     assert post.desk().name == "lab/digits"
+
+
+def test_what_is_due_by_another_spelling_is_told_of_as_well(github: GitHub, tmp_path: Path) -> None:
+    github.repository("Lab/Digits", {"train.yml": "name: digits\n"})
+    told = orders(github, tmp_path, looks=True)
+    names = ("Lab/Digits", "lab/digits")
+    for name in names:
+        said.open_outbox(told.shop.store, a_word(name))
+        said.create(told.shop.store, a_word(name))
+    assert set(due(told.shop.store)) == set(names)
+    # Nobody ever made its run: it is forgotten by whoever looks at it.
+    daemon = Daemon(orders=told, names=("LAB/digits",), others=True)
+    thread = threading.Thread(target=daemon.run, daemon=True)
+    thread.start()
+    wait_for(lambda: not due(told.shop.store), what="an end of both")
+    daemon.stop.set()
+    thread.join(90)
+    assert not thread.is_alive()
 
 
 def test_a_repository_that_is_gone_is_asked_ever_less_often_until_nothing_is_due(
