@@ -36,7 +36,13 @@ def watch(asked: argparse.Namespace) -> int:
     undumpable()
     logging.getLogger("runner").setLevel(logging.INFO)
     names = _names(asked)
-    daemon = Daemon(orders=_orders(asked), names=names, others=True)
+    orders = _orders(asked)
+    if os.geteuid() == 0 and orders.looks and orders.shop.engine_name == "local":
+        logging.getLogger("runner").warning(
+            "trainings run as root on this machine and can read its files and tokens, this watcher's too: "
+            "--engine docker or slurm keeps them apart, or let a user of its own watch"
+        )
+    daemon = Daemon(orders=orders, names=names, others=True)
     if asked.once:
         return 0 if daemon.once() else 79
     _end_on_signals(daemon)

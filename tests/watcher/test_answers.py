@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.engines.project import wait_for
@@ -89,3 +91,10 @@ def test_a_promotion_in_a_comment_that_is_edited_is_neither_made_nor_answered_ag
     assert "what can be typed here" in second
     assert "digits@1.0.0" not in second
     assert [each for each in scene.repository.tags if "#" in each] == ["digits#production#1"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="what root is told")
+def test_root_is_told_what_trainings_beside_its_watcher_can_read(scene: Scene) -> None:
+    assert "trainings run as root on this machine" in scene.once().output
+    assert "trainings run as root" not in scene.once("--publish-only").output
+    assert "trainings run as root" not in scene.once("--engine", "docker").output
