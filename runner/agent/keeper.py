@@ -151,6 +151,8 @@ class Keeper:
         else:
             logger.info("%s is started: process %d", daemon.name, kept.process.pid)
             self._watch(kept)
+            # At once: of one that is noted nowhere the next agent would say that another program has its port.
+            self._save()
             if daemon.ready is not None:
                 processes.awaited(daemon.ready, kept.process, within_s=READY_WITHIN_S)
             self._started(daemon.name)

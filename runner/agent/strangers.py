@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from runner.agent import inventory, leftovers, membership
 from runner.agent.leftovers import Left
-from runner.errors import EngineError
+from runner.errors import EngineError, PushtrainError
 from runner.slurm import Slurm, allocated
 from runner.slurm.client import run_folder
 
@@ -92,10 +92,10 @@ def is_stray(left: Left, here: Here | None, held: Iterable[str]) -> bool:
 
 
 def is_foreign(left: Left, here: Here | None, uuids: Sequence[str]) -> bool:
-    """Return whether a process on a GPU is neither of a run nor of a job, and no job holds the GPU. Pure."""
+    """Return whether a process on a GPU that is offered is neither of a run nor of a job, and no job holds it. Pure."""
     if here is None or left.mark or left.job in here.ids or left.name in _TOOLS:
         return False
-    return left.gpu not in uuids or uuids.index(left.gpu) not in here.gpus
+    return left.gpu in uuids and uuids.index(left.gpu) not in here.gpus
 
 
 def may_be_there() -> bool:
@@ -130,7 +130,7 @@ def _gpus_of(slurm: Slurm, job: str, node: str) -> list[int]:
 
 
 def keep_out(node: str, cleared: Cleared) -> None:
-    """Drain the host where there is a reason, as far as slurmctld answers; `health` goes on from there."""
+    """Drain the host where there is a reason, as far as slurmctld knows it; `health` goes on from there."""
     if not cleared.reason:
         return
     flag = run_folder() / WAITS
@@ -138,7 +138,7 @@ def keep_out(node: str, cleared: Cleared) -> None:
         flag.write_text(cleared.reason)
     try:
         membership.drain(node, reason=cleared.reason)
-    except EngineError as error:
+    except PushtrainError as error:  # slurmctld is away, or the host is about to join.
         logger.info("the host is not drained yet: %s", error)
 
 

@@ -21,6 +21,7 @@ WAIT = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT}"
 
 # The cluster is JSON: {"jobs": [[id, name, gres, start]], "state": "IDLE", "reason": ""}; without it slurmctld is away.
+# Of no state it is no host of the fleet yet.
 SLURM = f"""\
 #!{sys.executable}
 import json, pathlib, sys
@@ -32,6 +33,8 @@ if not place.exists():
     sys.exit(name + ": error: Unable to contact slurm controller (connect failure)")
 cluster = json.loads(place.read_text())
 jobs = cluster["jobs"]
+if not cluster["state"]:
+    sys.exit({{"squeue": "slurm_load_jobs error: Invalid node name specified"}}.get(name, "Node {NODE} not found"))
 if name == "squeue":
     if "-j" in argv:
         jobs = [job for job in jobs if job[0] == argv[argv.index("-j") + 1]]

@@ -226,6 +226,21 @@ def test_a_foreign_process_on_a_gpu_of_no_job_keeps_the_host_from_being_offered(
 
 
 @pytest.mark.usefixtures("docker")
+def test_a_host_that_joins_with_strangers_on_its_gpus_is_drained_as_soon_as_it_is_known(host: Host) -> None:
+    host.cluster(state="")
+    foreign = host.process()
+    host.gpus({"GPU-fake-1": {"processes": {foreign.pid: 1}}})
+    done = host.program("strangers", NODE)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert foreign.runs
+    check(host)
+    host.cluster()
+    check(host)
+    assert host.node["state"] == "IDLE+DRAIN"
+    assert f"process {foreign.pid} (python" in host.node["reason"]
+
+
+@pytest.mark.usefixtures("docker")
 def test_a_host_that_strangers_kept_out_is_offered_again_by_the_next_check(host: Host) -> None:
     check(host)
     foreign = host.process()

@@ -119,6 +119,15 @@ def test_daemons_outlive_their_keeper_and_are_taken_over(bench: Bench) -> None:
     bench.until(keeper, lambda: bench.starts() == ["a", "a"])
 
 
+def test_a_daemon_is_noted_before_it_is_ready_so_that_none_is_forgotten_with_its_keeper(bench: Bench) -> None:
+    ready = bench.folder / "ready"
+    script = (
+        f"until grep -q pid {bench.folder}/daemons.json; do sleep 0.5; done; touch {ready}; exec sleep 600"
+    )
+    bench.keeper(replace(bench.daemon("a", script), ready=ready)).begin()
+    assert ready.exists(), "nothing was noted while it was waited for"
+
+
 def test_a_daemon_that_is_to_be_another_is_not_taken_over(bench: Bench) -> None:
     bench.keeper(bench.daemon("a")).begin()
     before = bench.process("a")

@@ -73,6 +73,7 @@ def test_only_what_no_job_and_no_host_process_answers_for_is_a_stray(
         (process(gpu="GPU-1", mark=MARK), HERE, False),
         (process(gpu="GPU-1", name="nvidia-cuda-mps"), HERE, False),
         (process(gpu="GPU-1"), None, False),
+        (process(gpu="GPU-not-offered"), HERE, False),
     ],
 )
 def test_a_process_on_a_gpu_that_no_job_holds_is_foreign(
