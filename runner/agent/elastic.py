@@ -10,7 +10,7 @@ from runner.errors import UsageError
 from runner.providers.settings import TIP, Elastic, Kind, load
 from runner.slurm import Node
 from runner.slurm.conf import ELASTIC, FEATURE, Power
-from runner.slurm.labels import feature
+from runner.slurm.labels import feature, of_gpu
 
 FILE = "elastic.yml"
 _MIB = 2**20
@@ -84,4 +84,5 @@ def _numbers(count: int) -> str:
 
 
 def _features(kind: Kind) -> tuple[str, ...]:
-    return (FEATURE, ELASTIC, *(feature(name, value) for name, value in kind.labels.items()))
+    gpus = (of_gpu(gres_type(kind.gpu)),) if kind.gpu is not None else ()
+    return (FEATURE, ELASTIC, *(feature(name, value) for name, value in kind.labels.items()), *gpus)

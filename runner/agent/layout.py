@@ -174,10 +174,13 @@ def _about(settings: Settings, token: Token, inventory: Inventory, state: Path) 
 
 
 def _host_conf(settings: Settings, inventory: Inventory) -> str:
+    kinds = {card.gres_type for card in inventory.gpus} if settings.gpus else set[str]()
+    # One of several types on a host could not be told from the others by a feature of the host.
+    gpus = [labels.of_gpu(kind) for kind in kinds] if len(kinds) == 1 else []
     return conf.host_conf(
         address=settings.address,
         cpus=settings.cpus or inventory.cpus,
         memory_bytes=settings.memory_bytes or int(inventory.memory_bytes * _MEMORY_SHARE),
         gres=inventory.gres if settings.gpus else "",
-        features=[labels.feature(name, value) for name, value in settings.labels.items()],
+        features=[*(labels.feature(name, value) for name, value in settings.labels.items()), *gpus],
     )

@@ -15,9 +15,8 @@ from runner import entry, place, plan, runs, slurm
 from runner.engines import tending
 from runner.engines.inherit import for_hosts
 from runner.errors import Displaced, EngineError, NoCapacity
-from runner.gpus import Gpu, matches
 from runner.host import channel
-from runner.slurm import allocation, quota, submission
+from runner.slurm import allocation, kinds, quota, submission
 from runner.slurm.client import run_folder
 from runner.slurm.labels import feature, label
 from runner.store import open_store
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Sequence
 
+    from runner.gpus import Gpu
     from runner.host.channel import Channel, Event
     from runner.place import Gang, Reservation
     from runner.plan import Plan
@@ -78,6 +78,7 @@ class Cluster:
             if wanted <= set(node.features)
         )
         place.place(place.shrunk(gang, hosts, nodes_per_host=1), hosts, nodes_per_host=1)
+        kinds.chosen(gang, known)
 
     def others(self, gang: Gang) -> tuple[str, ...]:
         """Those with the gang's labels, whether they are up or not."""
@@ -109,9 +110,7 @@ class Cluster:
         entry.enter(store, planned, run_id)
 
     def _wish(self, planned: Plan, run_id: str) -> submission.Wish:
-        known = slurm.nodes(self._slurm)
-        kinds = {kind for node in known for kind in node.gpus if matches(_card(kind), planned.gang.gpu_model)}
-        exact = kinds.pop() if len(kinds) == 1 and planned.gang.gpu_model else None
+        wanted = kinds.chosen(planned.gang, slurm.nodes(self._slurm))
         tier = f"p{planned.priority // 10 * 10}"
         asked = planned.asked
         return submission.Wish(
@@ -122,7 +121,8 @@ class Cluster:
                 )
             ),
             gang=planned.gang,
-            gres_type=exact,
+            gres_type=wanted.gres_type,
+            gpu_features=wanted.features,
             features=tuple(feature(*each) for each in planned.gang.labels),
             priority=planned.priority,
             limit_s=planned.limits.run_s,
@@ -173,8 +173,12 @@ class Cluster:
         return ""
 
     def reserve(self, gang: Gang, *, run_id: str) -> Reservation:
-        """The hosts of the job, all of which answered. Raises Displaced where they are given back."""
-        del gang, run_id
+        """The hosts of the job, all of which answered. Raises Displaced where they are given back.
+
+        Raises NoCapacity where Slurm gave another model of GPU than was asked for.
+        """
+        del run_id
+        self._check_models(gang)
         return place.Reservation(
             slots=tuple(
                 place.Slot(
@@ -192,6 +196,19 @@ class Cluster:
             ),
             interface=self._rolled()[0].interface,
         )
+
+    def _check_models(self, gang: Gang) -> None:
+        if not gang.gpu_model or not gang.gpus_per_node:
+            return
+        for here in self._rolled():
+            if not kinds.wrong(gang, here.models, ()):
+                continue
+            node = slurm.node(self._slurm, here.host)
+            if given := kinds.wrong(gang, here.models, node.gpus if node is not None else ()):
+                raise NoCapacity(
+                    f"Slurm gave {given} on {here.host}, and {gang.gpu_model} was asked for",
+                    tip="pushtrain runners",
+                )
 
     def _rolled(self) -> tuple[Here, ...]:
         if not self._hosts:
@@ -301,13 +318,8 @@ def _no_such_labels(gang: Gang, known: Sequence[Node]) -> NoCapacity:
     )
 
 
-def _cards(kinds: dict[str, int]) -> tuple[Gpu, ...]:
-    return tuple(_card(kind) for kind, count in sorted(kinds.items()) for _ in range(count))
-
-
-def _card(kind: str) -> Gpu:
-    """A GPU of which only the type is known, as Slurm names it."""
-    return Gpu(index=0, uuid="", model=kind.replace("_", " "), memory_bytes=0)
+def _cards(gpus: dict[str, int]) -> tuple[Gpu, ...]:
+    return tuple(kinds.card(kind) for kind, count in sorted(gpus.items()) for _ in range(count))
 
 
 def engine(*, home: Path, store: str) -> Cluster:

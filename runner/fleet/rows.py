@@ -98,7 +98,11 @@ def _host(node: Node, jobs: Sequence[Job], answer: Answer | None) -> Host:
         cpus=node.cpus,
         cpus_free=max(0, node.cpus - node.cpus_used) if node.takes_jobs else 0,
         memory_bytes=node.memory_bytes,
-        labels=tuple(labels.named(feature) for feature in node.features if feature != "pushtrain"),
+        labels=tuple(
+            labels.named(feature)
+            for feature in node.features
+            if feature != "pushtrain" and not feature.startswith(labels.GPU)
+        ),
         state=standing.state(node, jobs, answer),
         well=standing.is_well(node, answer),
         runs=tuple(dict.fromkeys(label(job) for job in jobs)),

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
 
 # Slurm gives a meaning to most signs within a constraint; these are free of one.
 _PLAIN = re.compile(r"[A-Za-z0-9-]", re.ASCII)
+# Two underlines: no label has them.
+GPU = "gpu__"
+_CHOICE = re.compile(r"\[[\w.-]+(?:\|[\w.-]+)*\]", re.ASCII)
+_MORE_THAN_A_LIST = re.compile(r"[|*!()\[\]]")
 _FEATURE = re.compile(r"(?:[A-Za-z0-9-]|\.[0-9a-f]{2})+_(?:[A-Za-z0-9-]|\.[0-9a-f]{2})*", re.ASCII)
 
 
@@ -22,8 +30,30 @@ def label(text: str) -> tuple[str, str] | None:
     return _plain(name), _plain(value)
 
 
+def of_gpu(kind: str) -> str:
+    """The feature of hosts all of whose GPUs are of that type."""
+    return GPU + kind
+
+
+def constraint(features: Iterable[str], kinds: Sequence[str]) -> str:
+    """What `--constraint` says of hosts with all of the `features`, and the same one of the `kinds`; empty for any."""
+    return "&".join((*features, *([f"[{'|'.join(kinds)}]"] if kinds else ())))
+
+
+def satisfied(constraint: str, features: Collection[str]) -> bool:
+    """Whether a host with these features could do; True as well for what Slurm alone understands."""
+    words = [word for word in re.split(r"[&,]", constraint) if word]
+    choices = [word[1:-1].split("|") for word in words if _CHOICE.fullmatch(word)]
+    plain = {word for word in words if not _CHOICE.fullmatch(word)}
+    if any(_MORE_THAN_A_LIST.search(word) for word in plain):
+        return True
+    return plain <= set(features) and all(set(features) & set(each) for each in choices)
+
+
 def named(text: str) -> str:
-    """A feature as train.yml writes the label, `pool: lab`; one that stands for none as it is."""
+    """A feature as train.yml writes the label, `pool: lab`; types of GPU by name; one that stands for none as it is."""
+    if _CHOICE.fullmatch(text) and GPU in text:
+        return " or ".join(each.removeprefix(GPU) for each in text[1:-1].split("|"))
     told = label(text)
     return f"{told[0]}: {told[1]}" if told else text
 

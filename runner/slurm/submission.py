@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.slurm.labels import constraint
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -26,6 +28,7 @@ _AFTER_LIMIT_S = 3600.0
 @dataclass(frozen=True, kw_only=True)
 class Wish:
     """One run as a job. `gres_type` is the type of GPU as the cluster calls it, `features` what every host must have.
+    Of the `gpu_features` all hosts have the same one.
 
     `limit_s` is how long it may train, None for ever. `after` are jobs that have to end first. `partition` and
     `account` are None where the cluster's defaults are taken.
@@ -41,6 +44,7 @@ class Wish:
     after: tuple[str, ...] = ()
     partition: str | None = None
     account: str | None = None
+    gpu_features: tuple[str, ...] = ()
 
 
 def options(wish: Wish, *, names: Collection[str]) -> tuple[str, ...]:
@@ -55,7 +59,7 @@ def options(wish: Wish, *, names: Collection[str]) -> tuple[str, ...]:
         "--gres": f"{kind}:{gang.gpus_per_node}" if gang.gpus_per_node else None,
         "--cpus-per-task": str(math.ceil(gang.cpus)) if gang.cpus else None,
         "--mem": f"{math.ceil(gang.memory_bytes / 2**20)}M" if gang.memory_bytes else None,
-        "--constraint": "&".join(wish.features) or None,
+        "--constraint": constraint(wish.features, wish.gpu_features) or None,
         "--time": str(math.ceil((wish.limit_s + _AFTER_LIMIT_S) / 60)) if wish.limit_s else None,
         "--partition": wish.partition,
         "--account": wish.account,

@@ -186,9 +186,7 @@ def fits(job: Job, node: Node) -> bool:
     have = node.gpus.get(job.gpu_type, 0) if job.gpu_type else node.gpu_count
     if have < job.gpus_per_node:
         return False
-    if re.search(r"[|*!()\[\]]", job.features):
-        return True  # More than a plain list of labels: Slurm alone knows.
-    return {feature for feature in re.split(r"[&,]", job.features) if feature} <= set(node.features)
+    return labels.satisfied(job.features, node.features)
 
 
 def taken_by(

@@ -149,6 +149,6 @@ def test_slurm_is_told_of_hosts_that_are_not_there_and_spares_those_that_nobody_
         "CPUs=96",
         "RealMemory=1126400",
         "Gres=gpu:nvidia_a100_sxm4_40gb:8",
-        "Feature=pushtrain,elastic,pool_cloud",
+        "Feature=pushtrain,elastic,pool_cloud,gpu__nvidia_a100_sxm4_40gb",
         "State=CLOUD",
     )
