@@ -19,7 +19,7 @@ from runner.agent.layout import about
 from runner.agent.settings import State
 from runner.agent.starts import Failure, Starts
 from runner.errors import EngineError, UsageError
-from runner.providers import Machine, Place, Provider, provider
+from runner.providers import Machine, Place, Provider, Started, provider
 from runner.providers.settings import Elastic
 from runner.quantities import format_duration
 from runner.slurm import Node, Slurm, nodes
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 TEND_EVERY_S = 5.0
 _UNLOCKED_S = 600.0
 _OFF = frozenset({"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"})
+_ENDING = frozenset({"POWERED_DOWN", "POWERING_DOWN", "DOWN"})
 _COMING = "POWERING_UP"
 
 
@@ -64,14 +65,26 @@ class Growth:
         self.tend()
 
     def resume(self, names: Sequence[str]) -> None:
-        """Start their machines; one that cannot be started is down, with the reason. Safe to repeat."""
+        """Start their machines; one that cannot be started is down, with the reason. Safe to repeat.
+
+        A machine that was to be stopped is stopped first: Slurm waits for one that boots from now on.
+        """
         with self._alone():
             self._start(names)
 
     def suspend(self, names: Sequence[str]) -> None:
-        """Stop their machines. Raises EngineError where the provider does not answer; `tend` tries again."""
+        """Stop their machines, of those that are still to be off when it is their turn; `resume` sees to the others.
+
+        Raises EngineError where the provider or slurmctld does not answer; `tend` tries again.
+        """
+        noted = {name for name in names if self._note_stop(name)}
         with self._alone():
-            self.provider.stop(names)
+            hosts = {node.name: node for node in nodes(self.slurm)}
+            off = [name for name in names if name not in hosts or _is_to_be_off(hosts[name])]
+            # A note that is gone by now was taken up by `resume`, and the machine that runs is the new one.
+            doomed = [name for name in off if name not in noted or self._stops(name).exists()]
+            if doomed:
+                self.provider.stop(doomed)
 
     def retry(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Forget failures of those hosts, or of all, and return of which: they may be started again at once.
@@ -79,7 +92,7 @@ class Growth:
         Raises UsageError for a host that there cannot be.
         """
         with self._alone():
-            starts = Starts.load(self.state)
+            starts = Starts.load(self.state, spare=run_folder())
             if unknown := [name for name in names if name not in self.settings.names]:
                 known = ", ".join(
                     f"{kind}-1 to {kind}-{each.max_hosts}" for kind, each in self.settings.hosts.items()
@@ -104,7 +117,7 @@ class Growth:
             machines = self.provider.running()
             hosts = {node.name: node for node in nodes(self.slurm)}
             self._sweep(machines, hosts)
-            starts = Starts.load(self.state)
+            starts = Starts.load(self.state, spare=run_folder())
             there = {machine.name: machine for machine in machines}
             for name in self.settings.names:
                 if node := hosts.get(name):
@@ -112,17 +125,54 @@ class Growth:
             self._keep_least(hosts)
 
     def _start(self, names: Sequence[str]) -> None:
+        refused: dict[str, str] = {}
+        former = [name for name in names if self._stops(name).exists()]
         try:
-            started = self.provider.start(names)
+            self._end(former)
         except EngineError as error:
-            refused: Mapping[str, str] = dict.fromkeys(names, str(error))
+            refused = dict.fromkeys(former, str(error))
+        wanted = [name for name in names if name not in refused]
+        try:
+            started = self.provider.start(wanted) if wanted else Started()
+        except EngineError as error:
+            refused |= dict.fromkeys(wanted, str(error))
         else:
-            refused = started.refused
+            refused |= started.refused
             for machine in started.machines:
                 self._tell_address(machine)
-        starts = Starts.load(self.state)
+        starts = Starts.load(self.state, spare=run_folder())
         for name, reason in refused.items():
             self._failed(name, reason, starts)
+
+    def _end(self, names: Sequence[str]) -> None:
+        """Wait until machines that were to be stopped are: one that still ends would be taken for one that starts."""
+        stopped, deadline_s = False, time.monotonic() + self.settings.stop_within
+        while names and (left := sorted({machine.name for machine in self.provider.running()} & set(names))):
+            if not stopped:
+                self.provider.stop(left)
+                stopped = True
+            if time.monotonic() > deadline_s:
+                what = f"the machine before has not ended: {', '.join(left)}"
+                raise EngineError(what, tip="stop it by hand")
+            time.sleep(1)
+        for name in names:
+            self._stops(name).unlink(missing_ok=True)
+
+    def _note_stop(self, name: str) -> bool:
+        """Before the lock is waited for: meanwhile the host may be wanted again, and `resume` may come first.
+
+        The note stays until then: a machine may still be ending.
+        """
+        try:
+            self._stops(name).parent.mkdir(mode=0o700, exist_ok=True)
+            self._stops(name).touch()
+        except OSError as error:
+            logger.warning("that %s is to be stopped is not noted: %s", name, error)
+            return False
+        return True
+
+    def _stops(self, name: str) -> Path:
+        return self.state / "stops" / name
 
     def _look(self, node: Node, machine: Machine | None, starts: Starts) -> None:
         if "DOWN" in node.states:
@@ -222,6 +272,10 @@ class Growth:
             if not ours:
                 raise EngineError("another process starts or stops machines for too long", tip="see its log")
             yield
+
+
+def _is_to_be_off(node: Node) -> bool:
+    return bool(node.states & _ENDING) and _COMING not in node.states
 
 
 def of_this_head() -> Growth:

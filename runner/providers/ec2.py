@@ -13,6 +13,7 @@ import shlex
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +50,8 @@ _ELSEWHERE = frozenset(
 _STALE = frozenset({"IdempotentInstanceTerminated", "IdempotentParameterMismatch"})
 _ALIVE = ("pending", "running")
 _CONNECT_S, _READ_S = 10, 60
+# A start is some seconds of waiting; EC2 takes few at once, and throttles the others.
+_AT_ONCE = 4
 _MOST_URL_S = 12 * 3600
 _GIB = 2**30
 _JOINED = "/var/lib/pushtrain-token"
@@ -90,15 +93,16 @@ class Ec2Machines:
     def start(self, names: Sequence[str]) -> Started:
         """What has no machine is asked for, type by type and zone by zone. Raises EngineError."""
         there = {machine.name: machine for machine in self.running()}
-        machines, refused = [there[name] for name in names if name in there], {}
-        for name in names:
-            if name not in there:
-                made = self._start(name)
-                if isinstance(made, Machine):
-                    machines.append(made)
-                else:
-                    refused[name] = made
-        return Started(machines=tuple(machines), refused=refused)
+        wanted = [name for name in names if name not in there]
+        # Both are made before threads share them.
+        _ = self.client, self.s3
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            made = dict(zip(wanted, threads.map(self._start, wanted), strict=True))
+        new = tuple(each for each in made.values() if isinstance(each, Machine))
+        return Started(
+            machines=(*(there[name] for name in names if name in there), *new),
+            refused={name: said for name, said in made.items() if isinstance(said, str)},
+        )
 
     def stop(self, names: Sequence[str]) -> None:
         """Terminates them, and of a name all there are. Raises EngineError."""
@@ -171,12 +175,12 @@ class Ec2Machines:
         nonce, until_s = uuid.uuid4().hex, time.time() + seconds
         urls = self._tokens.put(nonce, self._token(), seconds=seconds)
         made = Launch(nonce=nonce, urls=urls, until_s=until_s)
-        path = self._note(name)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_suffix(".part")
-        part.touch(mode=0o600)
-        part.write_bytes(msgspec.json.encode(made))
-        part.rename(path)
+        try:
+            _write(self._note(name), made)
+        except OSError as error:
+            raise EngineError(
+                f"the start cannot be noted on the head: {error}", tip="make room on its disk"
+            ) from error
         return made
 
     def _noted(self, name: str) -> Launch | None:
@@ -269,6 +273,14 @@ def user_data(name: str, *, place: Place, settings: Elastic, urls: Urls) -> str:
         f"{fetching(urls, to=_JOINED)}"
         f"exec {start}\n"
     )
+
+
+def _write(path: Path, launch: Launch) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_bytes(msgspec.json.encode(launch))
+    part.rename(path)
 
 
 def _machine(instance: Any) -> Machine:

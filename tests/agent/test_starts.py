@@ -40,3 +40,20 @@ def test_a_host_is_held_from_a_failure_until_it_may_be_started_again(tmp_path: P
 def test_notes_that_cannot_be_read_are_none(tmp_path: Path) -> None:
     (tmp_path / "starts.json").write_text('{"a-1": {"cou')
     assert Starts.load(tmp_path).failed == {}
+
+
+def test_on_a_full_disk_a_failure_counts_and_is_kept_in_memory_until_there_is_room(tmp_path: Path) -> None:
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    (tmp_path / "starts.part").symlink_to("/dev/full")
+    for count in (1, 2):
+        starts = Starts.load(tmp_path, spare=spare)
+        assert starts.fail("a-1", "no machine", first_pause_s=60).count == count
+    assert starts.failed["a-1"].count == 2
+    assert Starts.load(tmp_path).fail("a-1", "no machine", first_pause_s=60).count == 1, (
+        "without a spare, here alone"
+    )
+    (tmp_path / "starts.part").unlink()
+    Starts.load(tmp_path, spare=spare).forget("a-1")
+    assert Starts.load(tmp_path, spare=spare).failed == {}
+    assert list(spare.iterdir()) == []
