@@ -23,7 +23,8 @@ ORDER = (
     # a run
     "lock", "removal", "runs", "parameters", "remarks", "plan", "entry", "agreement", "idle", "writers", "host",
     "collect", "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "again", "record",
-    "turns", "waits", "progress", "release", "finish", "preparation", "interrupts", "trust", "checkout", "supervise",
+    "turns", "waits", "progress", "release", "finish", "preparation", "interrupts", "trust", "checkout", "supervision",
+    "supervise",
     # who looks at it
     "follow", "pipeline", "github", "report", "publish", "workflows", "gc", "answer",
     # the fleet

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from runner.errors import EngineError
     from runner.host.channel import Channel, Event
     from runner.place import Gang, Reservation
     from runner.runs import Run, Supervisor
@@ -75,6 +76,9 @@ class Engine(Protocol):
 
     def give_way(self, run_ids: Sequence[str]) -> None:
         """Hold no hosts while these runs have to end first: raises Displaced where there are hosts to give back."""
+
+    def give_up(self, error: EngineError) -> None:
+        """This host cannot supervise for that reason: raises Displaced where the run may go on on others."""
 
     def release(self) -> None:
         """Give the slots back. Safe to repeat."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from runner.errors import EngineError
     from runner.host.channel import Channel, Event
     from runner.place import Gang, Reservation
     from runner.runs import Run
@@ -160,6 +161,9 @@ class Machine:
 
     def give_way(self, run_ids: Sequence[str]) -> None:
         """It holds nothing before its turn."""
+
+    def give_up(self, error: EngineError) -> None:
+        """There is no other machine."""
 
     def release(self) -> None:
         """Give the GPUs back."""

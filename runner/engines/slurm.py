@@ -302,6 +302,12 @@ class Cluster:
             job.wait_for(before)
         raise Displaced(f"waits for its turn, behind {', '.join(run_ids)}", tip="pushtrain queue")
 
+    def give_up(self, error: EngineError) -> None:
+        """Have Slurm find other hosts than the one of this process. Raises Displaced."""
+        host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        why = allocation.Unanswered(str(error), hosts={host: str(error)})
+        raise Displaced(f"{why}; it waits for other hosts", tip="pushtrain queue", remark=self._give_back(why))
+
     def release(self) -> None:
         """The hosts are given back when the batch script ends."""
 
