@@ -34,9 +34,10 @@ def delete(path: str, *, within_s: float = WITHIN_S) -> None:
 def images_folder(*, within_s: float = WITHIN_S) -> Path | None:
     """Where Docker keeps images; None where it does not answer, or that folder cannot be seen from here."""
     try:
-        root = Path(get("/info", within_s=within_s).get("DockerRootDir") or "/nonexistent")
+        told = get("/info", within_s=within_s) or {}
     except EngineError:
         return None
+    root = Path(told.get("DockerRootDir") or "/nonexistent")
     return root if root.exists() else None
 
 

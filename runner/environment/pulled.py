@@ -73,5 +73,5 @@ def _path(cache: Path, reference: str) -> Path:
 def _read(path: Path) -> Note | None:
     try:
         return decoding.from_json(path.read_bytes(), Note)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError):  # also another user's
         return None

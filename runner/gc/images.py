@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -57,14 +58,17 @@ class Images:
     def _drop(self, found: Found) -> str:
         if self._cache is None:
             return _remove(found.name)
-        with held(pulled.lock(self._cache, found.name)) as mine:
-            note = pulled.noted(self._cache, found.name)
-            if not mine or (note is not None and note.used_at_s > found.used_at_s):
-                return "somebody uses it again"
-            kept = _remove(found.name)
-            if not kept:
-                pulled.forget(self._cache, found.name)
-            return kept
+        try:
+            with held(pulled.lock(self._cache, found.name)) as mine:
+                note = pulled.noted(self._cache, found.name)
+                if not mine or (note is not None and note.used_at_s > found.used_at_s):
+                    return "somebody uses it again"
+                kept = _remove(found.name)
+                if not kept:
+                    pulled.forget(self._cache, found.name)
+                return kept
+        except OSError as error:
+            return str(error)
 
     def _built(self, image: dict[str, Any], notes: Mapping[str, Note]) -> Iterator[Found]:
         """An image of an environment; a host that pulled it by its digest has no tag of it."""
@@ -99,7 +103,8 @@ class Images:
     def _forget(self, note: Note) -> None:
         """What somebody else may pull later is not ours. Not while it is being pulled."""
         assert self._cache is not None
-        with held(pulled.lock(self._cache, note.reference)) as mine:
+        lock = pulled.lock(self._cache, note.reference)
+        with contextlib.suppress(OSError), held(lock) as mine:
             if mine and pulled.noted(self._cache, note.reference) == note and not _inspect(note.reference):
                 pulled.forget(self._cache, note.reference)
 

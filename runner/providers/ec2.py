@@ -178,6 +178,7 @@ class Ec2Machines:
         try:
             _write(self._note(name), made)
         except OSError as error:
+            self._tokens.remove(nonce)
             raise EngineError(
                 f"the start cannot be noted on the head: {error}", tip="make room on its disk"
             ) from error

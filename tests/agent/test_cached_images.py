@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,3 +160,16 @@ def test_what_was_pulled_to_prepare_a_run_is_ours_to_remove(
     assert made_ready.pinned == users
     bring(users, tmp_path)
     assert evicted(tmp_path, open_store(tmp_path / "store")) == (f"image {users}",)
+
+
+def test_the_disk_of_docker_counts_where_it_is_another(docker_engine: DockerEngine, tmp_path: Path) -> None:
+    """Health looks at it too: a host whose images are never evicted would be drained for it."""
+    store = open_store(tmp_path / "store")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as home:
+        apart = caches.keep(Path(home), store, quota="100%").quota_bytes
+        assert apart == shutil.disk_usage(home).total + shutil.disk_usage(docker_engine.folder).total
+    own = docker_engine.folder / "home"
+    own.mkdir()
+    together = caches.keep(own, store, quota="100%").quota_bytes
+    own.rmdir()
+    assert together == shutil.disk_usage(docker_engine.folder).total

@@ -248,3 +248,23 @@ def test_a_cloud_that_does_not_answer_is_an_error_and_not_an_empty_list(cloud: C
     cloud.text = cloud.text.replace(cloud.endpoint, "http://127.0.0.1:9")
     with pytest.raises(EngineError, match="listing machines"):
         cloud.provider().running()
+
+
+def test_several_hosts_are_started_at_once_and_each_has_its_own_end(cloud: Cloud) -> None:
+    names = ["a-1", "a-2", "a-3"]
+    cloud.provider().start(["a-2"])
+    started = cloud.provider().start([*names, "b-1"])
+    assert sorted(each.name for each in started.machines) == names
+    assert started.refused == {"b-1": "elastic.yml has no such host"}
+    assert len(cloud.instances()) == 3
+
+
+def test_a_start_that_the_full_disk_of_the_head_cannot_note_is_refused_and_no_machine_is_lost(
+    cloud: Cloud,
+) -> None:
+    (cloud.state / "ec2").mkdir()
+    (cloud.state / "ec2" / "a-1.part").symlink_to("/dev/full")
+    refused = cloud.provider().start(["a-1"]).refused["a-1"]
+    assert "the start cannot be noted on the head" in refused
+    assert "No space left" in refused
+    assert cloud.instances() == []
