@@ -9,7 +9,7 @@ import pytest
 
 from runner import runs
 from tests.engines.project import wait_for
-from tests.slurm.project import FLEET_WITHIN_S, FleetProject, kept
+from tests.slurm.project import FLEET_WITHIN_S, HOME, FleetProject, kept
 from tests.slurm.training import TWO, begin, complete
 
 pytestmark = [pytest.mark.fleet, pytest.mark.slow, pytest.mark.timeout(200)]
@@ -73,6 +73,37 @@ def test_a_full_disk_of_one_host_is_told_with_its_name(fleet: FleetProject) -> N
     assert follower.finish().code != 0
     assert "the disk of h2 is full" in fleet.run.reason, fleet.told()
     fleet.host("h2").empty()
+
+
+def test_a_host_without_room_for_a_supervisor_is_named_and_left_out_and_the_run_goes_on_elsewhere(
+    fleet: FleetProject,
+) -> None:
+    fleet.drain("h0")
+    busy = ("--parsable", "--output=/dev/null", "--nodelist=h2", "--exclusive", "--wrap=sleep 600")
+    before = fleet.slurm("sbatch", *busy).strip()
+    wait_for(
+        lambda: fleet.jobs() == [f"{before} RUNNING h2"], what="a job on h2", told=fleet.told, within_s=90
+    )
+    scratch = f"{HOME}/scratch"
+    # Its disk is full for Pushtrain alone: Slurm would give a host no job that has no room for a script.
+    fleet.host("h1").run("mkdir", "-p", scratch)
+    fleet.host("h1").run("mount", "-t", "tmpfs", "-o", "nr_inodes=1", "full", scratch)
+    fleet.write("pass")
+    try:
+        follower = fleet.start("run")
+        wait_for(
+            lambda: any(run.warnings for run in runs.listing(fleet.store)),
+            what="that a host is left out",
+            told=fleet.told,
+            within_s=FLEET_WITHIN_S,
+        )
+        assert "h1 is left out from then on: the disk of h1 is full" in fleet.run.warnings[0]
+        fleet.slurm("scancel", before)
+        assert follower.finish(within_s=FLEET_WITHIN_S).code == 0, fleet.told()
+    finally:
+        fleet.host("h1").run("umount", "--lazy", scratch)
+    assert kept(fleet.run) == ["succeeded"]
+    assert fleet.node_of(0).name == "h2"
 
 
 def test_a_registry_that_is_down_at_the_pull_is_named_and_the_run_goes_on_when_it_is_back(
