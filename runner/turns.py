@@ -122,9 +122,9 @@ class Turn:
 
     def _is_unattended(self, run: Run) -> bool:
         """Whether the run's supervisor was one of this machine and is gone. One on another machine is taken to live."""
-        if run.supervisor is None:
-            return False
-        if run.supervisor.job:  # Put back into the queue it has no process, and waits all the same.
+        if (
+            run.supervisor is None or run.supervisor.job
+        ):  # Put back into the queue it has no process, and waits all the same.
             return not self._lives(run)
         on_this = run.supervisor.host == socket.gethostname()
         return on_this and not is_held(_supervisor_lock(run, self._home))

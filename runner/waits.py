@@ -63,8 +63,8 @@ class Waiting:
             turn.pass_over(ahead, after_s=lease_s * PASSED_OVER_AFTER_LEASES, end=self._end_other)
 
     def _lives(self, run: Run) -> bool:
-        """Whether a run of a batch system has a job; one of another engine is taken to live."""
-        return run.engine != self._engine.name or self._engine.lives(run)
+        """Whether a run of this batch system has a job; one of another engine is taken to live."""
+        return run.engine != self._engine.name or not self._engine.allocated or self._engine.lives(run)
 
     def _end_other(self, run: Run) -> None:
         """End what a run that nobody supervises left on this machine: it must not train beside this one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import time
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Literal
 from runner import entry, place, plan, runs, slurm
 from runner.engines import tending
 from runner.engines.inherit import for_hosts
-from runner.errors import Displaced, EngineError, NoCapacity
+from runner.errors import Displaced, EngineError, NoCapacity, RunNotFound
 from runner.host import channel
 from runner.slurm import allocation, kinds, quota, submission
+from runner.slurm.allocation import Fate
 from runner.slurm.client import run_folder
 from runner.slurm.labels import feature, label
 from runner.store import open_store
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from runner.runs import Run
     from runner.slurm import Node
     from runner.slurm.allocation import Allocation, Here
+    from runner.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +128,8 @@ class Cluster:
             gpu_features=wanted.features,
             features=tuple(feature(*each) for each in planned.gang.labels),
             priority=planned.priority,
-            limit_s=planned.limits.run_s,
-            after=self._before(planned),
+            limit_s=_limit_s(planned),
+            after=self._before(planned, run_id),
             account=quota.admit(
                 self._slurm,
                 asked.repository,
@@ -135,9 +138,9 @@ class Cluster:
             partition=tier if tier in self._partitions() else None,
         )
 
-    def _before(self, planned: Plan) -> tuple[str, ...]:
-        """The jobs of the runs that this one waits for: it must not hold hosts while it does."""
-        if not planned.group or planned.supersede:
+    def _before(self, planned: Plan, run_id: str) -> tuple[str, ...]:
+        """The jobs of the runs that a new one waits for: it must not hold hosts while it does."""
+        if not planned.group or planned.supersede or _is_known(open_store(self._uri), run_id):
             return ()
         return slurm.marked(self._slurm, self._mark(planned))
 
@@ -164,13 +167,14 @@ class Cluster:
         return runs.Supervisor(host=socket.gethostname(), pid=os.getpid(), job=job)
 
     def displaced(self) -> str:
-        """Why Slurm takes the hosts away to start the job again, empty where it does not."""
-        if self._allocation is not None and self._allocation.displaced():
-            why = "a run of higher priority, or a fault"
-            with contextlib.suppress(EngineError):  # A head that is away says nothing.
-                why = self._allocation.taken_by() or why
-            return f"its hosts were taken away: {why}; it goes on in the queue"
-        return ""
+        """Why Slurm takes the hosts away, to start the job again or for good; empty where it does not."""
+        fate = self._allocation.fate() if self._allocation is not None else Fate.RUNS
+        if fate is not Fate.PUT_BACK or self._allocation is None:
+            return "" if fate is Fate.RUNS else fate.value
+        why = "a run of higher priority, or a fault"
+        with contextlib.suppress(EngineError):  # A head that is away says nothing.
+            why = self._allocation.taken_by() or why
+        return f"its hosts were taken away: {why}; it goes on in the queue"
 
     def reserve(self, gang: Gang, *, run_id: str) -> Reservation:
         """The hosts of the job, all of which answered. Raises Displaced where they are given back.
@@ -225,10 +229,10 @@ class Cluster:
                 logger.warning("%s", error)
                 why = error
             time.sleep(1)
-        in_vain = job.restarts - runs.load(open_store(self._uri), job.name).attempt
-        if in_vain >= MOST_RESTARTS:
+        times = tending.in_vain(runs.load(open_store(self._uri), job.name), job.restarts)
+        if times >= MOST_RESTARTS:
             raise EngineError(
-                f"started {in_vain} times on hosts that do not answer: {why}", tip="pushtrain runners"
+                f"started {times} times on hosts that do not answer: {why}", tip="pushtrain runners"
             )
         raise Displaced(
             f"{why}; it waits for other hosts", tip="pushtrain queue", remark=self._give_back(why)
@@ -238,12 +242,13 @@ class Cluster:
         """Have Slurm find other hosts; what is to be said of those that failed, empty for nothing."""
         job, left_out = self._own(), tuple[str, ...]()
         failed = dict(why.hosts) if isinstance(why, allocation.Unanswered) else {}
-        with contextlib.suppress(EngineError):  # A head that was killed may have forgotten the job.
-            left_out = slurm.put_back(self._slurm, job.job, job.name, failed)
+        # First: whoever gives a job back is ended soon.
         for host in why.stuck if isinstance(why, allocation.Unanswered) else ():
             with contextlib.suppress(EngineError):  # Only an operator may, and root.
                 reason = f"Reason=pushtrain: {failed[host]}"
                 self._slurm.run("scontrol", "update", f"NodeName={host}", "State=DRAIN", reason)
+        with contextlib.suppress(EngineError):  # A head that was killed may have forgotten the job.
+            left_out = slurm.put_back(self._slurm, job.job, job.name, failed)
         return "; ".join(f"{host} is left out from then on: {failed[host]}" for host in left_out)
 
     def _own(self) -> Allocation:
@@ -294,12 +299,12 @@ class Cluster:
             logger.warning("left behind: %s", error)
 
     def give_way(self, run_ids: Sequence[str]) -> None:
-        """Back into the queue until the jobs of these runs have ended. Raises Displaced."""
+        """Back into the queue until the jobs of these runs have ended: raises Displaced; with no such job it stays."""
         job = self._own()
-        before = [each.id for run_id in run_ids for each in slurm.jobs(self._slurm, name=run_id)]
-        job.requeue()
-        if before:
-            job.wait_for(before)
+        before = [each.id for each in slurm.jobs(self._slurm, name=",".join(run_ids))]
+        if not before:
+            return
+        job.requeue(behind=before)
         raise Displaced(f"waits for its turn, behind {', '.join(run_ids)}", tip="pushtrain queue")
 
     def give_up(self, error: EngineError) -> None:
@@ -310,6 +315,23 @@ class Cluster:
 
     def release(self) -> None:
         """The hosts are given back when the batch script ends."""
+
+
+def _is_known(store: Store, run_id: str) -> bool:
+    """Whether the run had a job before: others wait behind it by now, and who is first its turn says; turns.py."""
+    try:
+        runs.load(store, run_id)
+    except RunNotFound:
+        return False
+    return True
+
+
+def _limit_s(planned: Plan) -> float | None:
+    """How long all attempts together may train: `timeout.run` is for each of them, and a job's limit for all."""
+    limits = planned.limits
+    if limits.run_s is None:
+        return None
+    return min(limits.run_s * (1 + planned.retries.max), limits.budget_s or math.inf)
 
 
 def _no_such_labels(gang: Gang, known: Sequence[Node]) -> NoCapacity:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from runner import plan, runs, slurm
 from runner.engines import synced
@@ -36,6 +39,8 @@ NAMED = 3
 MOST_RESTARTS = 20
 # So long Slurm knows of a job that has ended, unless a cluster has another MinJobAge.
 REMEMBERED_S = 300.0
+# Where a run goes on that waited for its turn, held hosts and gave them back: waits.py, `give_way`.
+_AGAIN = (State.QUEUED, State.PREPARING)
 FORGOTTEN = (
     "Slurm knows nothing of its job: perhaps slurmctld ended before it had written the job down, "
     "or the job is over and this cluster forgets jobs early (MinJobAge)"
@@ -82,10 +87,18 @@ class Tender:
         if job is None or not job.waits:
             self._doubt_store(run, job)
         if job is None:
+            self._tell_end(run)
             return False
         if job.waits and not run.state.ended:
             self._tend_waiting(run, job)
         return True
+
+    def _tell_end(self, run: Run) -> None:
+        """Of a run that was under way: why it has no job any more, where Slurm ended that for good."""
+        if run.supervisor is None or run.state.ended:
+            return
+        if why := slurm.ended_by(self._slurm, run.id):
+            self._tell(run, f"Slurm ended its job: {why}", tip=f"pushtrain resume {run.id}")
 
     def _doubt_store(self, run: Run, job: Job | None) -> None:
         """A run whose job started and that nobody took: its supervisor sees another store."""
@@ -108,9 +121,8 @@ class Tender:
                 f"its job runs on {job.hosts}, and no supervisor has spoken yet: {shared}, "
                 "and where its slurmd died Slurm starts the job again in two minutes"
             )
-        if run.reason != reason:
-            tip = "PUSHTRAIN_STORE=s3://…, or a folder that is mounted on all hosts under that path"
-            runs.move(self._store, run.id, run.state, at_s=time.time(), reason=reason, tip=tip)
+        tip = "PUSHTRAIN_STORE=s3://…, or a folder that is mounted on all hosts under that path"
+        self._tell(run, reason, tip=tip)
 
     def _fail(self, run: Run, error: StoreError) -> None:
         code = error.exit_code
@@ -146,7 +158,7 @@ class Tender:
             self._end(run, job, State.CANCELLED, reason=why, code=130)
         elif late := self._late(run, job):
             self._end(run, job, State.FAILED, reason=late, code=TimedOut(late).code)
-        elif in_vain(run, job) > MOST_RESTARTS:
+        elif in_vain(run, job.restarts) > MOST_RESTARTS:
             reason = f"Slurm put its job back {job.restarts} times, at last for: {job.reason}"
             self._end(run, job, State.FAILED, reason=reason, code=EngineError.exit_code)
         elif held_by_slurm(job):
@@ -197,8 +209,14 @@ class Tender:
             synced.drop(self._store, run)
 
     def _tell(self, run: Run, reason: str, *, tip: str = "") -> None:
+        """Say it in the run, unless somebody moved it on since it was read: its job may have started meanwhile."""
+
+        def told(now: Run) -> Run:
+            stands = (now.state, now.supervisor) == (run.state, run.supervisor) and not now.state.ended
+            return replace(now, reason=reason, tip=tip) if stands else now
+
         if run.reason != reason:
-            runs.move(self._store, run.id, run.state, at_s=time.time(), reason=reason, tip=tip)
+            runs.update(self._store, run.id, told)
 
     def _reason(self, job: Job) -> str:
         waiting = self._now().explain(job)
@@ -211,6 +229,11 @@ class Tender:
         return f"{waiting.why}{behind}{starts}"
 
 
-def in_vain(run: Run, job: Job) -> int:
-    """How often Slurm started the job and took it back before the run trained: preempted runs have trained. Pure."""
-    return job.restarts - run.attempt
+def in_vain(run: Run, restarts: int) -> int:
+    """How often Slurm started a job and took it back before the run trained; not those that gave way by themselves.
+
+    Preempted runs have trained. Pure.
+    """
+    states = [stage.state for stage in run.stages]
+    gave_way = [one is State.WAITING and then in _AGAIN for one, then in pairwise(states)]
+    return restarts - run.attempt - sum(gave_way)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from runner.slurm.client import Slurm, find
-from runner.slurm.left_out import left_out, put_back, take_back
+from runner.slurm.left_out import deaf, left_out, put_back, take_back
 from runner.slurm.nodes import Node, node, nodes
-from runner.slurm.queue import Job, ended_on, jobs, marked
+from runner.slurm.queue import Job, ended_by, ended_on, jobs, marked
 
 __all__ = [
     "Job",
     "Node",
     "Slurm",
+    "deaf",
+    "ended_by",
     "ended_on",
     "find",
     "jobs",

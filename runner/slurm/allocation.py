@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ import msgspec
 from runner import decoding
 from runner.errors import EngineError
 from runner.slurm.client import COMMAND_WITHIN_S, run_folder
+from runner.slurm.left_out import deaf
 from runner.slurm.nodes import nodes
-from runner.slurm.queue import jobs
+from runner.slurm.queue import ENDED, jobs
 from runner.slurm.submission import on_host
 from runner.slurm.waiting import taken_by
 
@@ -37,6 +39,17 @@ class Unanswered(EngineError):
     def __init__(self, message: str, *, hosts: Mapping[str, str], stuck: Collection[str] = ()) -> None:
         super().__init__(message, tip="pushtrain runners")
         self.hosts, self.stuck = hosts, stuck
+
+
+class Fate(Enum):
+    """What becomes of a job that was signalled."""
+
+    RUNS = "it runs on"
+    PUT_BACK = "Slurm starts it again"
+    TIMED_OUT = (
+        "Slurm ended its job: a time limit was reached: its own, its partition's, or the hours of its account"
+    )
+    OVER = "Slurm ended its job"
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,18 +149,16 @@ class Allocation:
             part.replace(made)
         return made
 
-    def displaced(self) -> bool:
-        """Whether Slurm is taking the hosts away: preempted, requeued, a host was lost, the batch script was killed.
+    def fate(self) -> Fate:
+        """What becomes of the job: preempted, requeued, a host or the batch script was lost, or it was ended for good.
 
-        True as well where slurmctld does not say: nothing is lost by leaving the run open.
+        PUT_BACK as well where slurmctld does not say: nothing is lost by leaving the run open.
         """
         try:
             text = self.slurm.run("scontrol", "show", "job", self.job, "--oneliner", patience_s=5.0)
         except EngineError:
-            return True
-        # The first of each name: a comment that says the same words comes later.
-        fields = dict(word.partition("=")[::2] for word in reversed(text.split()))
-        return int(fields.get("Restarts", 0)) > self.restarts or fields.get("JobState") != "RUNNING"
+            return Fate.PUT_BACK
+        return fate(text, restarts=self.restarts)
 
     def taken_by(self) -> str:
         """Why Slurm takes the hosts away, empty where that is not known. Raises EngineError."""
@@ -155,23 +166,37 @@ class Allocation:
         partition = os.environ.get("SLURM_JOB_PARTITION", "")
         return taken_by(self._names(), partition, jobs(asked), nodes(asked), now_s=time.time())
 
-    def requeue(self) -> None:
-        """Give the hosts back and wait in the queue again. Slurm ends this process then. Raises EngineError."""
-        self.slurm.run("scontrol", "requeue", self.job)
+    def requeue(self, *, behind: Sequence[str]) -> None:
+        """Give the hosts back, and start again only when those jobs have ended. Slurm ends this process then.
+
+        Raises EngineError where the job is not put back.
+        """
+        with deaf():
+            self.slurm.run("scontrol", "requeue", self.job)
+            # Without that it would only come back to wait again.
+            dependency = f"Dependency=singleton,afterany:{':'.join(behind)}"
+            with contextlib.suppress(EngineError):
+                self.slurm.run("scontrol", "update", f"JobId={self.job}", dependency)
 
     def _names(self) -> list[str]:
         return self.slurm.run("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
-
-    def wait_for(self, jobs: Sequence[str]) -> None:
-        """Start the requeued job only when those have ended. Without that it would only come back to wait again."""
-        dependency = f"Dependency=singleton,afterany:{':'.join(jobs)}"
-        with contextlib.suppress(EngineError):
-            self.slurm.run("scontrol", "update", f"JobId={self.job}", dependency)
 
     def _peers(self) -> list[str]:
         names = self._names()
         known = {node.name: node.address for node in nodes(self.slurm)}
         return [word for name in names for word in ("--peer", f"{name}={known.get(name, name)}")]
+
+
+def fate(text: str, *, restarts: int) -> Fate:
+    """As `Allocation.fate`, of what scontrol printed: Slurm counts a start as soon as it decides on it. Pure."""
+    # The first of each name: a comment that says the same words comes later.
+    fields = dict(word.partition("=")[::2] for word in reversed(text.split()))
+    state = fields.get("JobState", "")
+    if int(fields.get("Restarts", 0)) > restarts or state not in ("RUNNING", "COMPLETING", *ENDED):
+        return Fate.PUT_BACK
+    if state == "RUNNING":
+        return Fate.RUNS
+    return Fate.TIMED_OUT if state == "TIMEOUT" or fields.get("Reason") == "TimeLimit" else Fate.OVER
 
 
 def said_by_hosts(printed: str) -> list[dict[str, Any]]:

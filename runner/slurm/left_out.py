@@ -28,7 +28,7 @@ def put_back(slurm: Slurm, job: str, name: str, failed: Collection[str]) -> tupl
     spared: tuple[str, ...] = ()
     with contextlib.suppress(EngineError):  # Without that the job waits for any hosts, as others do.
         spared = _sparable(slurm, name, failed)
-    with _deaf():
+    with deaf():
         slurm.run("scontrol", "requeue", job)
         if spared:
             slurm.run("scontrol", "update", f"JobId={job}", f"ExcNodeList={','.join(spared)}")
@@ -70,8 +70,11 @@ def others_do(job: Job, known: Sequence[Node], *, without: Collection[str]) -> b
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """What Slurm ends the job with must not end the commands by which it is told how to start it again."""
+def deaf() -> Iterator[None]:
+    """No SIGTERM for the main thread, which calls this, nor for what it starts meanwhile.
+
+    What Slurm ends the job with must not end the commands by which it is told how to start it again.
+    """
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         yield

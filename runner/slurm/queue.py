@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import calendar
 import os
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runner.slurm.client import Slurm
 
 # Fields of `squeue -O`, each of so many bytes: names of jobs may hold any separator, line breaks as well.
@@ -19,6 +22,17 @@ _FIELDS = (
 )  # fmt: skip
 _ROOM = 256
 _COMMENT_ROOM = 1024
+# How a job ends other than by its own doing, and what of it is worth telling; squeue(1), JOB STATE CODES.
+ENDED = {
+    "TIMEOUT": "a time limit was reached: its own, its partition's, or the hours of its account",
+    "CANCELLED": "somebody cancelled it in Slurm (scancel)",
+    "DEADLINE": "its deadline in Slurm was reached",
+    "NODE_FAIL": "a host was lost, and Slurm did not put it back",
+    "PREEMPTED": "another job took its hosts, and Slurm did not put it back",
+    "OUT_OF_MEMORY": "it used up the memory that Slurm gave it",
+    "BOOT_FAIL": "a host did not boot",
+}
+_PREFIX = re.compile(r"gres[:/]")
 _STATES = {"PD": "PENDING", "R": "RUNNING", "CG": "COMPLETING", "CF": "CONFIGURING", "S": "SUSPENDED"}
 
 
@@ -90,14 +104,29 @@ def ended_on(slurm: Slurm, name: str) -> tuple[str, int] | None:
     Slurm forgets jobs minutes after their end (MinJobAge). Raises EngineError.
     """
     wide = f"BatchHost:{_ROOM},exit_code:{_ROOM}"
-    text = slurm.run("squeue", "--noheader", "--states=all", "--sort=-i", "--name", name, "-O", wide)
+    text = slurm.run("squeue", "--noheader", "--all", "--states=all", "--sort=-i", "--name", name, "-O", wide)
     return read_ended_on(text)
 
 
+def ended_by(slurm: Slurm, name: str) -> str:
+    """Why Slurm ended the last job of a name for good, in words; empty where it ended by itself, or is forgotten.
+
+    Raises EngineError.
+    """
+    wide = f"State:{_ROOM}"
+    text = slurm.run("squeue", "--noheader", "--all", "--states=all", "--sort=-i", "--name", name, "-O", wide)
+    state = next(iter(text.split()), "")
+    return f"{ENDED[state]} ({state})" if state in ENDED else ""
+
+
 def read_ended_on(text: str) -> tuple[str, int] | None:
-    """As `ended_on`, of what squeue printed: the status as of wait(2), 16896 for 66. Pure."""
+    """As `ended_on`, of what squeue printed: `66:0`, or up to Slurm 22.05 a status of wait(2), 16896 for 66. Pure."""
     words = text.split()[:2]
-    if len(words) < 2 or not words[1].isdigit():
+    if len(words) < 2:
+        return None
+    if told := re.fullmatch(r"(\d+):(\d+)", words[1]):
+        return words[0], -int(told[2]) or int(told[1])
+    if not words[1].isdigit():
         return None
     try:
         return words[0], os.waitstatus_to_exitcode(int(words[1]))
@@ -146,22 +175,20 @@ def _job(record: bytes) -> Job:
 
 
 def gpus(text: str) -> int:
-    """How many GPUs `gres:gpu:h100:8` or `gpu:2` means; 0 for none."""
-    found = 0
-    for entry in text.split(","):
-        words = entry.partition("(")[0].removeprefix("gres:").replace("=", ":").split(":")
-        if words[0] == "gpu":
-            found += int(words[-1]) if words[-1].isdigit() else 1
-    return found
+    """How many GPUs `gres/gpu:h100:8`, or up to Slurm 23.02 `gres:gpu:h100:8`, or `gpu:2` means; 0 for none."""
+    return sum(int(words[-1]) if words[-1].isdigit() else 1 for words in _of_gpus(text))
 
 
 def gpu_type(text: str) -> str:
-    """`h100` of `gres:gpu:h100:8`; empty where any type would do."""
+    """`h100` of `gres/gpu:h100:8`; empty where any type would do."""
+    return next((words[1] for words in _of_gpus(text) if len(words) > 1 and not words[1].isdigit()), "")
+
+
+def _of_gpus(text: str) -> Iterator[list[str]]:
     for entry in text.split(","):
-        words = entry.partition("(")[0].removeprefix("gres:").replace("=", ":").split(":")
-        if words[0] == "gpu" and len(words) > 1 and not words[1].isdigit():
-            return words[1]
-    return ""
+        words = _PREFIX.sub("", entry.partition("(")[0], count=1).replace("=", ":").split(":")
+        if words[0] == "gpu":
+            yield words
 
 
 def _seconds(text: str) -> float | None:

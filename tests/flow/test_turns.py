@@ -212,6 +212,16 @@ def test_a_run_of_a_batch_system_is_passed_over_only_where_it_has_no_job(
     assert names(mine.ahead()) == ([A] if has_job else [])
 
 
+def test_a_run_that_lost_its_job_before_anybody_took_it_is_passed_over(store: Store, tmp_path: Path) -> None:
+    turn(store, A, tmp_path).enter()
+    made.run(store, B)
+    mine = Turn(store, Ticket(run_id=B), group=GROUP, home=tmp_path, lives=lambda _: False)
+    mine.enter()
+    assert mine.reason(mine.ahead()).endswith(f"{A} has no supervisor: pushtrain resume {A}")
+    mine.pass_over(mine.ahead(), after_s=0, end=lambda _: None)
+    assert mine.ahead() == ()
+
+
 def test_a_run_whose_folder_is_gone_holds_up_nobody(store: Store, tmp_path: Path) -> None:
     turn(store, A, tmp_path).enter()
     store.delete(runs.key(A, "run.json"))

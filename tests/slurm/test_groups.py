@@ -27,6 +27,15 @@ store.write(runs.key(run_id, "plan.json"), plan.to_json(made).encode())
 engines.load("slurm", home=Path("/var/lib/pushtrain-home"), store=uri).submit(run_id)
 """
 
+# Told a store and the id of a run: puts that run into the queue.
+AGAIN = """\
+import sys
+from pathlib import Path
+from runner import engines
+uri, run_id = sys.argv[1:]
+engines.load("slurm", home=Path("/var/lib/pushtrain-home"), store=uri).submit(run_id)
+"""
+
 
 def record(job: str, comment: str) -> str:
     return f"{job:256}{comment:1024}\n"
@@ -98,3 +107,45 @@ def test_a_run_that_got_hosts_before_its_turn_gives_them_back(fleet: FleetProjec
     )
     for run_id in (second, first, like):
         fleet.pushtrain("cancel", run_id, "--kill")
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(300)
+def test_a_run_behind_one_that_has_no_job_stays_on_its_hosts_until_that_has_one_again(
+    fleet: FleetProject,
+) -> None:
+    fleet.write("print('I live', flush=True); hold()", resources={"nodes": 3})
+    fleet.pushtrain("run", "--detach")
+    like = fleet.run.id
+    for _ in range(2):
+        fleet.host("h0").run(sys.executable, "-c", SUBMIT, fleet.store_uri, like, "one")
+    first, second = fleet.run_ids[-2:]
+    wait_for(lambda: fleet.log(first), what="a rank", told=fleet.told, within_s=120)
+    fleet.slurm("scancel", "--full", "--name", first)
+    wait_for(
+        lambda: f"{first} has no supervisor" in runs.load(fleet.store, second).reason,
+        what="a run that waits for its turn on its hosts",
+        told=fleet.told,
+        within_s=120,
+    )
+    assert job_of(fleet, second).split()[:2] == ["R", "0"]
+    left = runs.load(fleet.store, first)
+    assert (left.state, left.tip) == (runs.State.QUEUED, f"pushtrain resume {first}")
+    assert left.reason == "Slurm ended its job: somebody cancelled it in Slurm (scancel) (CANCELLED)"
+
+    fleet.host("h0").run(sys.executable, "-c", AGAIN, fleet.store_uri, first)
+    assert "afterany" not in job_of(fleet, first), "each would wait for the other"
+    wait_for(
+        lambda: "afterany" in job_of(fleet, second),
+        what="a run that gives way",
+        told=fleet.told,
+        within_s=120,
+    )
+    for run_id in (second, first, like):
+        fleet.pushtrain("cancel", run_id, "--kill")
+
+
+def job_of(fleet: FleetProject, run_id: str) -> str:
+    """State, starts and dependency of a run's job."""
+    fields = "StateCompact:8,RestartCnt:8,Dependency:128"
+    return fleet.slurm("squeue", "--noheader", "--name", run_id, "-O", fields)

@@ -99,7 +99,7 @@ def test_starts_of_a_job_after_which_the_run_trained_were_not_in_vain(
     """A run of low priority is preempted day and night, and trains all the same."""
     run = made.run(open_store(str(tmp_path)), RUN)
     trained = tuple(Attempt(number=number + 1, started_at_s=0.0) for number in range(attempts))
-    assert in_vain(replace(run, attempts=trained), job(restarts)) == times
+    assert in_vain(replace(run, attempts=trained), restarts) == times
 
 
 def job(restarts: int) -> Job:
@@ -132,6 +132,10 @@ def job(restarts: int) -> Job:
         ("n/a             \n", None),
         ("h1              4294967294      \n", None),
         ("h1              127             \n", None),
+        # Since Slurm 23.02, commit 93928b0743 of SchedMD/slurm.
+        ("h1              66:0            \n", ("h1", 66)),
+        ("h1              0:0             \nh2              66:0\n", ("h1", 0)),
+        ("h1              0:9             \n", ("h1", -9)),
     ],
 )
 def test_where_and_how_a_batch_script_ended(printed: str, found: tuple[str, int] | None) -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runner import manifest, runs
@@ -14,7 +15,7 @@ from runner.agent.queued import end_forgotten
 from runner.engines import synced
 from runner.engines.tending import Tender
 from runner.record import Record
-from runner.runs import Attempt, Run, State
+from runner.runs import Attempt, Run, State, Supervisor
 from runner.store import Store, open_store
 from runner.sync import Mirror
 from tests.fakes.slurm import Said, host
@@ -223,3 +224,66 @@ def test_what_slurm_holds_by_itself_is_released(store: Store) -> None:
     slurm = replace(slurm, answers={**slurm.answers, "scontrol release": ""})
     looked(store, run, slurm)
     assert "scontrol release 3" in slurm.asked
+
+
+def taken(store: Store, run: Run, **changes: object) -> Run:
+    """Its supervisor has spoken."""
+    mine = Supervisor(host="h1", pid=1, job="7.0")
+    return runs.update(store, run.id, lambda now: msgspec.structs.replace(now, supervisor=mine, **changes))
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            "TIMEOUT",
+            "a time limit was reached: its own, its partition's, or the hours of its account (TIMEOUT)",
+        ),
+        ("CANCELLED", "somebody cancelled it in Slurm (scancel) (CANCELLED)"),
+    ],
+)
+def test_a_run_whose_job_slurm_ended_for_good_says_so_and_not_that_it_goes_on(
+    store: Store, state: str, told: str
+) -> None:
+    run = taken(store, made(store), reason="its hosts were taken away; it goes on in the queue")
+    seen = looked(store, run, Said(ended=[{"Name": run.id, "State": state}]))
+    assert seen.reason == f"Slurm ended its job: {told}"
+    assert (seen.state, seen.tip) == (State.QUEUED, f"pushtrain resume {run.id}")
+
+
+@pytest.mark.parametrize("known", [[], ["FAILED"], ["COMPLETED"]])
+def test_what_a_supervisor_said_at_its_end_stays_where_slurm_did_not_end_it(
+    store: Store, known: list[str]
+) -> None:
+    run = taken(store, made(store), reason="the store is full", tip="make room")
+    seen = looked(store, run, Said(ended=[{"Name": run.id, "State": state} for state in known]))
+    assert (seen.reason, seen.tip) == ("the store is full", "make room")
+
+
+@pytest.mark.parametrize(
+    ("read", "meanwhile"),
+    [(State.QUEUED, State.PREPARING), (State.QUEUED, State.RUNNING), (State.WAITING, State.COLLECTING)],
+)
+def test_a_run_whose_job_started_since_it_was_read_is_moved_back_by_nobody(
+    store: Store, read: State, meanwhile: State
+) -> None:
+    made(store)
+    run = runs.move(store, made(store).id, read, at_s=1.0)
+    runs.move(store, run.id, meanwhile, at_s=2.0, reason="it builds")
+    seen = looked(store, run, waits(run))
+    assert (seen.state, seen.reason) == (meanwhile, "it builds")
+
+
+def test_a_run_that_another_start_of_its_job_took_is_told_nothing_old(store: Store) -> None:
+    run = made(store)
+    taken(store, run, reason="at work")
+    assert looked(store, run, waits(run)).reason == "at work"
+
+
+def test_a_run_that_gave_way_to_others_again_and_again_is_not_given_up(store: Store) -> None:
+    run = made(store)
+    for _ in range(40):
+        for state in (State.PREPARING, State.WAITING, State.QUEUED):
+            run = runs.move(store, run.id, state, at_s=1.0)
+    assert looked(store, run, waits(run, RestartCnt="40")).state is State.QUEUED
+    assert looked(store, run, waits(run, RestartCnt="61")).state is State.FAILED
