@@ -70,7 +70,7 @@ def _by_slurm(node: Node, jobs: Sequence[Job]) -> str:
         return f"refused: {said.text or 'it registered with less than it has'}; there: pushtrain agent start"
     if node.states & {"DRAIN", "FAIL", "FAILING"}:
         return _drained(node, jobs, since)
-    if "MAINT" in node.states:
+    if node.states & {"MAINT", "MAINTENANCE"}:
         return "kept for maintenance"
     return _busy(node, jobs)
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from runner.slurm.client import Slurm
 
 _FIELD = re.compile(r"(?:^|\s)([A-Za-z/]+)=")
-# States in which a host takes no job, whatever else is said of it.
-_UNFIT = frozenset({"DOWN", "DRAIN", "FAIL", "FAILING", "MAINT", "FUTURE", "UNKNOWN", "INVAL"})
+# States in which a host takes no job, whatever else is said of it; the longer names are those of `scontrol show node`.
+_UNFIT = frozenset(
+    {"DOWN", "DRAIN", "FAIL", "FAILING", "MAINT", "MAINTENANCE", "FUTURE", "UNKNOWN", "INVAL", "INVALID_REG"}
+)
 _OFF = frozenset({"POWERED_DOWN", "POWERING_DOWN", "POWERING_UP", "REBOOT_ISSUED"})
 _AWAY = _UNFIT | _OFF | {"NOT_RESPONDING"}
 

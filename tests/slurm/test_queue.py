@@ -1,11 +1,13 @@
-"""What squeue and scontrol of several versions of Slurm print of a job: pure."""
+"""What squeue and scontrol of several versions of Slurm print of a job or host: pure."""
 
 from __future__ import annotations
 
 import pytest
 
 from runner.slurm.allocation import Fate, fate
+from runner.slurm.nodes import read as read_nodes
 from runner.slurm.queue import gpu_type, gpus, read
+from tests.fakes.slurm import host
 from tests.fleet import recordings
 
 # Up to 23.02 (src/common/slurm_opt.c of SchedMD/slurm) and since 23.11; told as well by albanie/slurm_gpustat, pull
@@ -56,3 +58,11 @@ def test_jobs_of_a_new_slurm_are_read_as_those_of_an_old_one(moment: str) -> Non
 def test_a_job_that_is_cancelled_is_told_from_one_that_is_put_back(told: str, found: Fate) -> None:
     """As 22.05 printed it while the batch script had SIGTERM and ended."""
     assert fate(f"JobId=7 JobName=run {told}", restarts=0) is found
+
+
+@pytest.mark.parametrize(
+    "state", ["IDLE+MAINTENANCE", "IDLE+INVALID_REG", "MIXED+DRAIN+INVALID_REG", "DOWN*"]
+)
+def test_a_host_that_slurm_gives_no_jobs_is_none_that_others_could_have(state: str) -> None:
+    (found,) = read_nodes(host("h1", state=state))
+    assert not found.may_take_jobs
