@@ -128,7 +128,7 @@ class Cluster:
             gpu_features=wanted.features,
             features=tuple(feature(*each) for each in planned.gang.labels),
             priority=planned.priority,
-            limit_s=_limit_s(planned),
+            limit_s=limit_s(planned),
             after=self._before(planned, run_id),
             account=quota.admit(
                 self._slurm,
@@ -311,7 +311,9 @@ class Cluster:
         """Have Slurm find other hosts than the one of this process. Raises Displaced."""
         host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         why = allocation.Unanswered(str(error), hosts={host: str(error)})
-        raise Displaced(f"{why}; it waits for other hosts", tip="pushtrain queue", remark=self._give_back(why))
+        raise Displaced(
+            f"{why}; it waits for other hosts", tip="pushtrain queue", remark=self._give_back(why)
+        )
 
     def release(self) -> None:
         """The hosts are given back when the batch script ends."""
@@ -326,8 +328,8 @@ def _is_known(store: Store, run_id: str) -> bool:
     return True
 
 
-def _limit_s(planned: Plan) -> float | None:
-    """How long all attempts together may train: `timeout.run` is for each of them, and a job's limit for all."""
+def limit_s(planned: Plan) -> float | None:
+    """How long all attempts together may train: `timeout.run` is for each, and a job's limit for all. Pure."""
     limits = planned.limits
     if limits.run_s is None:
         return None

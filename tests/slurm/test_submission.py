@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from runner.engines.slurm import limit_s
 from runner.engines.tending import in_vain
 from runner.homes import home
 from runner.place import Gang
@@ -90,6 +91,22 @@ def test_a_supervisor_without_room_for_a_log_starts_all_the_same(tmp_path: Path)
     (tmp_path / "scratch").write_text("no folder")
     told = on_host("-c", "print('said')", home=str(tmp_path), environ={"PUSHTRAIN_LOG_OF": RUN})
     assert (told.returncode, told.stdout) == (0, "said\n")
+
+
+@pytest.mark.parametrize(
+    ("told", "limit"),
+    [
+        ("", None),
+        ("timeout: {run: 2h}\n", 7200.0),
+        ("timeout: {run: 2h}\nretry: {max: 2}\n", 3 * 7200.0),
+        (
+            "timeout: {run: 2h}\nretry: {max: 2}\npolicy: {max_gpu_hours: 5}\nresources: {gpu: 1}\n",
+            5 * 3600.0,
+        ),
+    ],
+)
+def test_a_job_lasts_for_all_attempts_of_which_each_has_its_time(told: str, limit: float | None) -> None:
+    assert limit_s(made.plan(made.PLAIN + told)) == limit
 
 
 @pytest.mark.parametrize(("restarts", "attempts", "times"), [(30, 30, 0), (30, 2, 28), (0, 3, -3)])
