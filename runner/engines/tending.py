@@ -94,11 +94,11 @@ class Tender:
         return True
 
     def _tell_end(self, run: Run) -> None:
-        """Of a run that was under way: why it has no job any more, where Slurm ended that for good."""
+        """Of a run that was under way: why it has no job any more, where that was ended for good."""
         if run.supervisor is None or run.state.ended:
             return
         if why := slurm.ended_by(self._slurm, run.id):
-            self._tell(run, f"Slurm ended its job: {why}", tip=f"pushtrain resume {run.id}")
+            self._tell(run, f"its job is over: {why}", tip=f"pushtrain resume {run.id}")
 
     def _doubt_store(self, run: Run, job: Job | None) -> None:
         """A run whose job started and that nobody took: its supervisor sees another store."""

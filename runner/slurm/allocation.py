@@ -49,7 +49,7 @@ class Fate(Enum):
     TIMED_OUT = (
         "Slurm ended its job: a time limit was reached: its own, its partition's, or the hours of its account"
     )
-    OVER = "Slurm ended its job"
+    OVER = "its job is over: somebody ended it, or its batch script"
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):

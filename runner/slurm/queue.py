@@ -109,13 +109,15 @@ def ended_on(slurm: Slurm, name: str) -> tuple[str, int] | None:
 
 
 def ended_by(slurm: Slurm, name: str) -> str:
-    """Why Slurm ended the last job of a name for good, in words; empty where it ended by itself, or is forgotten.
+    """Why the last job of a name was ended for good, in words; empty where it ended by itself, or is forgotten.
 
     Raises EngineError.
     """
-    wide = f"State:{_ROOM}"
+    wide = f"State:{_ROOM},exit_code:{_ROOM}"
     text = slurm.run("squeue", "--noheader", "--all", "--states=all", "--sort=-i", "--name", name, "-O", wide)
-    state = next(iter(text.split()), "")
+    state, ended = next(iter(text.split()), ""), read_ended_on(text)
+    if state == "FAILED" and ended is not None and ended[1] < 0:
+        return f"its batch script was killed (signal {-ended[1]})"
     return f"{ENDED[state]} ({state})" if state in ENDED else ""
 
 

@@ -131,7 +131,7 @@ def test_a_run_behind_one_that_has_no_job_stays_on_its_hosts_until_that_has_one_
     assert job_of(fleet, second).split()[:2] == ["R", "0"]
     left = runs.load(fleet.store, first)
     assert (left.state, left.tip) == (runs.State.QUEUED, f"pushtrain resume {first}")
-    assert left.reason == "Slurm ended its job: somebody cancelled it in Slurm (scancel) (CANCELLED)"
+    assert left.reason == "its job is over: somebody cancelled it in Slurm (scancel) (CANCELLED)"
 
     fleet.host("h0").run(sys.executable, "-c", AGAIN, fleet.store_uri, first)
     assert "afterany" not in job_of(fleet, first), "each would wait for the other"

@@ -240,14 +240,15 @@ def taken(store: Store, run: Run, **changes: object) -> Run:
             "a time limit was reached: its own, its partition's, or the hours of its account (TIMEOUT)",
         ),
         ("CANCELLED", "somebody cancelled it in Slurm (scancel) (CANCELLED)"),
+        ("FAILED", "its batch script was killed (signal 9)"),
     ],
 )
 def test_a_run_whose_job_slurm_ended_for_good_says_so_and_not_that_it_goes_on(
     store: Store, state: str, told: str
 ) -> None:
     run = taken(store, made(store), reason="its hosts were taken away; it goes on in the queue")
-    seen = looked(store, run, Said(ended=[{"Name": run.id, "State": state}]))
-    assert seen.reason == f"Slurm ended its job: {told}"
+    seen = looked(store, run, Said(ended=[{"Name": run.id, "State": state, "exit_code": "9"}]))
+    assert seen.reason == f"its job is over: {told}"
     assert (seen.state, seen.tip) == (State.QUEUED, f"pushtrain resume {run.id}")
 
 
@@ -256,7 +257,9 @@ def test_what_a_supervisor_said_at_its_end_stays_where_slurm_did_not_end_it(
     store: Store, known: list[str]
 ) -> None:
     run = taken(store, made(store), reason="the store is full", tip="make room")
-    seen = looked(store, run, Said(ended=[{"Name": run.id, "State": state} for state in known]))
+    seen = looked(
+        store, run, Said(ended=[{"Name": run.id, "State": state, "exit_code": "18944"} for state in known])
+    )
     assert (seen.reason, seen.tip) == ("the store is full", "make room")
 
 
