@@ -45,6 +45,11 @@ def processes(plan: Plan, reservation: Reservation) -> tuple[Process, ...]:
     return *launched, *(_launcher(plan, reservation, slot) for slot in reservation.slots)
 
 
+# Left to share the launchers' store, ranks that meet again can read where those before them could be reached, and wait
+# for those in vain: https://github.com/pytorch/pytorch/issues/135712 . So rank 0 opens a new one each time.
+_A_STORE_EACH_TIME = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
 def _launcher(plan: Plan, reservation: Reservation, slot: Slot) -> Process:
     return Process(
         rank=ranks.world_size(plan, reservation) + slot.node_rank,
@@ -58,6 +63,7 @@ def _launcher(plan: Plan, reservation: Reservation, slot: Slot) -> Process:
             # At the end the launcher that holds the rendezvous goes first, which the others would tell with a stack.
             "TORCH_CPP_LOG_LEVEL": "ERROR",
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(plan.limits.grace_s) + _AFTER_GRACE_S),
+            **(_A_STORE_EACH_TIME if plan.distribution.elastic else {}),
         },
         kind="launcher",
         task="torchrun",
