@@ -205,7 +205,8 @@ class Record:
 
     def unseal(self) -> None:
         """Take for no outputs of the run what was sealed by somebody who then did not end it: it goes on."""
-        self.store.delete(runs.key(self.id, "outputs.json"))
+        if self.is_sealed():
+            self.store.delete(runs.key(self.id, "outputs.json"))
 
     def drop_mirror(self) -> None:
         """Once everything is sealed; until then what was synced is all there is."""

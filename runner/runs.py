@@ -10,6 +10,7 @@ Everything a run leaves lies below `runs/ID/`: plan.json, source.diff, logs/, me
 from __future__ import annotations
 
 import calendar
+import contextlib
 import logging
 import re
 import secrets
@@ -302,6 +303,23 @@ def _cancel(store: Store, run_id: str) -> tuple[str | None, str]:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:REASON_CHARACTERS]
+
+
+@contextlib.contextmanager
+def clearing(store: Store, run_id: str) -> Iterator[None]:
+    """Within the block whoever looks is told that what the run left is being removed. Raises StoreError."""
+    store.write(key(run_id, "clearing"), b"")
+    yield
+    store.delete(key(run_id, "clearing"))
+
+
+def is_being_cleared(store: Store, run_id: str) -> bool:
+    """Whether somebody removes what the run left, or was ended while doing so."""
+    try:
+        store.read(key(run_id, "clearing"))
+    except NotFound:
+        return False
+    return True
 
 
 def stream_name(run: Run, rank: int) -> str:

@@ -5,6 +5,7 @@ Every step may be repeated, so a supervisor that died is replaced by starting an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -77,7 +78,12 @@ class Supervision:
         finally:
             self._hosts.close()
             self._engine.release()
-        self._clean()
+        with (
+            runs.clearing(self._record.store, self._id)
+            if self._engine.allocated
+            else contextlib.nullcontext()
+        ):
+            self._clean()
 
     def _go_on(self) -> None:
         ended = None

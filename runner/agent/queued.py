@@ -33,8 +33,9 @@ _TROUBLE = "queue-trouble"
 REVIVED_EVERY_S = 120.0
 # A process of its own, since it reads the store; it ends so that none is left when the agent does.
 LASTS_S = 60.0
-# So long after its run a job has ended too: first its supervisor clears the hosts and the run's mirror in the store.
-OUTLIVES_S = 180.0
+# So long after its run a job has ended too, unless its supervisor still clears the hosts and the run's mirror.
+OUTLIVES_S = 30.0
+CLEARS_WITHIN_S = 600.0
 GIVEN_UP_AFTER_S = 10 * LASTS_S
 
 
@@ -127,7 +128,10 @@ def end_forgotten(slurm: Slurm, store: Store) -> tuple[str, ...]:
             run = runs.load(store, job.name)
         except (RunNotFound, Corrupt):
             continue
-        if run.state.ended and time.time() - run.stages[-1].started_at_s > OUTLIVES_S:
+        ended_for_s = time.time() - run.stages[-1].started_at_s if run.state.ended else 0.0
+        if ended_for_s > OUTLIVES_S and (
+            ended_for_s > CLEARS_WITHIN_S or not runs.is_being_cleared(store, run.id)
+        ):
             logger.warning("%s has ended, its job %s is ended too", run.id, job.id)
             slurm.run("scancel", job.id)
             ended.append(job.id)

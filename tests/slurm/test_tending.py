@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -91,15 +92,20 @@ def test_a_job_that_runs_for_a_while_without_a_word_is_told(store: Store, ago_s:
     assert bool(seen.reason) is bool(said)
 
 
-@pytest.mark.parametrize(("ago_s", "ended"), [(100.0, ()), (300.0, ("7",))])
-def test_the_job_of_a_run_that_ended_has_minutes_to_clear_and_is_ended_then(
-    store: Store, ago_s: float, ended: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("ago_s", "clears", "ended"),
+    [(10.0, False, ()), (100.0, False, ("7",)), (100.0, True, ()), (900.0, True, ("7",))],
+)
+def test_the_job_of_a_run_that_ended_is_ended_unless_what_the_run_left_is_being_removed(
+    store: Store, ago_s: float, clears: bool, ended: tuple[str, ...]
 ) -> None:
     run = made(store, ago_s=HOUR_S)
     runs.move(store, run.id, State.SUCCEEDED, at_s=time.time() - ago_s)
     slurm = Said(queue=[running(run, ago_s=HOUR_S)], answers={"scancel 7": ""})
-    assert end_forgotten(slurm, store) == ended
+    with runs.clearing(store, run.id) if clears else contextlib.nullcontext():
+        assert end_forgotten(slurm, store) == ended
     assert ("scancel 7" in slurm.asked) is bool(ended)
+    assert not runs.is_being_cleared(store, run.id)
 
 
 def test_slurm_is_asked_once_for_all_jobs_that_were_put_back(store: Store) -> None:
