@@ -19,6 +19,8 @@ from runner.errors import EngineError
 logger = logging.getLogger(__name__)
 
 GUARD = "guard"
+_BUS = Path("/sys/bus/pci/devices")
+_NVIDIA, _DISPLAY = "0x10de", "0x03"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,20 @@ def driver() -> Iterator[Any]:
         ) from error
     finally:
         pynvml.nvmlShutdown()
+
+
+def on_bus(devices: Path = _BUS) -> int:
+    """Return how many cards of NVIDIA are plugged in, also where no driver is loaded; 0 where none can tell."""
+    return sum(_is_card(device) for device in devices.iterdir()) if devices.is_dir() else 0
+
+
+def _is_card(device: Path) -> bool:
+    try:
+        # Its sound is a device of its own, of another class.
+        kind = (device / "class").read_text()
+        return (device / "vendor").read_text().strip() == _NVIDIA and kind.startswith(_DISPLAY)
+    except OSError:
+        return False
 
 
 def listed(nvml: Any) -> Iterator[tuple[Gpu, Any, Any]]:

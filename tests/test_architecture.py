@@ -250,6 +250,8 @@ def test_nothing_catches_everything_but_the_outermost_of_the_host_process() -> N
         "runner.host.node",
         # What a look ended with is raised by whoever waits for it.
         "runner.fleet.looks",
+        # The threads of the agent.
+        "runner.agent.lasting",
         # One thing of many that the watcher does; see there.
         "runner.watcher.guard",
     }

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from runner.agent import (
     deadman,
     elastic,
     evicting,
+    health,
+    lasting,
     layout,
     login,
     membership,
@@ -37,6 +40,8 @@ from runner.lock import held
 from runner.slurm.client import run_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runner.agent.layout import About
 
 logger = logging.getLogger(__name__)
@@ -57,9 +62,7 @@ def run(state: State) -> None:
             raise EngineError("an agent runs on this machine already", tip="pushtrain agent status")
         (folder / "agent.pid").write_text(f"{os.getpid()}\n")
         asked, about = _Asked(), layout.about()
-        # Set at first, since an agent that was killed may have left the partitions closed.
-        head_began = threading.Event()
-        head_began.set()
+        head_began, joining = threading.Event(), _Joining(about)
         keeper = Keeper(
             daemons.wanted(about, run=folder),
             noted=folder / "daemons.json",
@@ -68,34 +71,41 @@ def run(state: State) -> None:
             started=lambda name: head_began.set() if name == "slurmctld" else None,
         )
         try:
-            keeper.begin(before={"slurmd": lambda: _ready(about)})
+            keeper.begin(before={"slurmd": joining.prepare})
         except PushtrainError:
             keeper.end()
             raise
         (folder / BEGUN).write_text(f"{os.getpid()}\n")
-        _serve(about, state)
-        _begin_looks(about, state, keeper, asked)
+        _begin_looks(about, state, asked, lambda: _stay(about, state, keeper, asked, joining))
         if about.role == "head":
-            threading.Thread(target=_queue, args=(about, asked), daemon=True).start()
-            threading.Thread(target=_open, args=(head_began, asked), daemon=True).start()
-        if about.role == "head" and elastic.kept(state.folder) is not None:
-            threading.Thread(target=_tend, args=(asked,), daemon=True).start()
+            _begin_heads_looks(about, state, asked, head_began)
+        serves = _serve(about, state)
         while not asked.number:
             keeper.wait(asked.wakeup, most_s=LOGINS_EVERY_S)
             keeper.rotate()
             _take_logins(about, state)
+            serves = serves or _serve(about, state, at=logging.DEBUG)
         _end(about, keeper, leaves=asked.number == signal.SIGUSR1)
 
 
-def _begin_looks(about: About, state: State, keeper: Keeper, asked: _Asked) -> None:
+def _begin_looks(about: About, state: State, asked: _Asked, stay: Callable[[], None]) -> None:
     """What is seen to on this machine again and again, each by a thread of its own."""
     if about.works:
-        threading.Thread(target=_stay, args=(about, state, keeper, asked), daemon=True).start()
+        lasting.begin("this host at the head", stay, ended=asked.ended)
     elif about.role == "client":
-        threading.Thread(target=_keep_comparing, args=(about, state, asked), daemon=True).start()
+        compares = partial(_keep_comparing, about, state, asked)
+        lasting.begin("the versions of the head", compares, ended=asked.ended)
     if about.works and about.store is not None:
-        quota = state.load().cache_quota
-        threading.Thread(target=_keep_caches, args=(about.store, quota, asked), daemon=True).start()
+        evicts = partial(_keep_caches, about.store, state.load().cache_quota, asked)
+        lasting.begin("the caches of this host", evicts, ended=asked.ended)
+
+
+def _begin_heads_looks(about: About, state: State, asked: _Asked, began: threading.Event) -> None:
+    """As `_begin_looks`, what is seen to on the head alone."""
+    lasting.begin("runs that wait", partial(_queue, about, asked), ended=asked.ended)
+    lasting.begin("the opening of the queue", partial(_open, began, asked), ended=asked.ended)
+    if elastic.kept(state.folder) is not None:
+        lasting.begin("hosts that come and go", partial(_tend, asked), ended=asked.ended)
 
 
 class _Asked:
@@ -108,6 +118,10 @@ class _Asked:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._take)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def ended(self) -> bool:
+        """Whether there was one."""
+        return bool(self.number)
 
     def _take(self, number: int, _frame: object) -> None:
         self.number = number
@@ -123,26 +137,48 @@ def _take_logins(about: About, state: State) -> None:
         logger.warning("logins of Docker are not taken over: %s", error)
 
 
-def _ready(about: About) -> None:
-    """Before this host offers its GPUs: what is left here of jobs that ended while it was away is ended."""
-    membership.clear(about)
-    strangers.keep_out(about.name, strangers.clear(about.name, slurm=membership.cluster(), evict=False))
+class _Joining:
+    """What has to be before this host offers its GPUs."""
+
+    def __init__(self, about: About) -> None:
+        self._about, self._settled, self._first = about, False, True
+
+    def prepare(self) -> None:
+        """Ahead of each start of slurmd; at the first, what is left here of jobs that ended meanwhile is ended."""
+        self.clear()
+        if self._first:
+            name = self._about.name
+            strangers.keep_out(name, strangers.clear(name, slurm=membership.cluster(), evict=False))
+        self._first = False
+
+    def clear(self) -> bool:
+        """Until the head has answered: let it forget what this host was. Whether slurmd has to say it anew."""
+        if self._settled:
+            return False
+        cleared = membership.clear(self._about)
+        self._settled = cleared != "later"
+        return cleared == "changed"
 
 
 def _open(began: threading.Event, asked: _Asked) -> None:
     """See after the partitions."""
-    opening.stay(membership.cluster(), began, ended=lambda: bool(asked.number))
+    # An agent that was killed, or this thread when it failed, may have left them closed.
+    began.set()
+    opening.stay(membership.cluster(), began, ended=asked.ended)
 
 
-def _serve(about: About, state: State) -> None:
+def _serve(about: About, state: State, *, at: int = logging.ERROR) -> bool:
+    """Whether others can look at this host, or need not; why not is logged at that level."""
     if about.role == "client" or importlib.util.find_spec("runner.agent.endpoint") is None:
-        return
+        return True
     endpoint = importlib.import_module("runner.agent.endpoint")
     try:
         endpoint.serve(about.address, about.metrics_port, metrics_token(state.key.read_bytes()))
     except OSError as error:
-        # Others cannot look at this host then; it trains none the worse.
-        logger.error("metrics cannot be served at %s:%d: %s", about.address, about.metrics_port, error)
+        # It trains none the worse; its address may be up later.
+        logger.log(at, "metrics cannot be served at %s:%d yet: %s", about.address, about.metrics_port, error)
+        return False
+    return True
 
 
 def _compare(about: About, state: State, told: str) -> str:
@@ -167,27 +203,31 @@ def _keep_comparing(about: About, state: State, asked: _Asked) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def _stay(about: About, state: State, keeper: Keeper, asked: _Asked) -> None:
+def _stay(about: About, state: State, keeper: Keeper, asked: _Asked, joining: _Joining) -> None:
     """Tell the head what this host is; where it forgot it, as with its state, let slurmd say it anew."""
     known, skewed = False, ""
     while not asked.number:
         time.sleep(LOOK_EVERY_S if known else FIRST_LOOKS_EVERY_S)
         if asked.number:
             return
-        lost = False
+        lost = anew = False
         try:
             deadman.keep()
             found = membership.node(membership.cluster(), about.name)
             lost = found is None or {"DOWN", "NOT_RESPONDING"} <= found.states
             skewed = _compare(about, state, skewed)
-            if found is not None:
+            anew = joining.clear()
+            if found is not None and not anew:
                 membership.tell(about, found)
-            known = not lost
-        except EngineError as error:
+            if not (known or lost or anew):
+                # Slurm asks a minute later: what keeps this host from being offered is told at once.
+                health.check(about.name)
+            known = not (lost or anew)
+        except PushtrainError as error:
             logger.info("the head is not asked or told: %s", error)
             known = False
         # slurmctld would ask one that was cut off again after minutes; a new slurmd says at once that it is there.
-        if lost and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S:
+        if anew or (lost and keeper.up_for_s("slurmd") > REGISTERS_WITHIN_S):
             logger.warning("the head has lost this host: slurmd is started again")
             keeper.restart("slurmd")
 
@@ -203,7 +243,7 @@ def _keep_caches(store: str, quota: str, asked: _Asked) -> None:
 
 def _queue(about: About, asked: _Asked) -> None:
     """See after the runs that wait."""
-    queued.watch(membership.cluster(), store=about.store, ended=lambda: bool(asked.number))
+    queued.watch(membership.cluster(), store=about.store, ended=asked.ended)
 
 
 def _tend(asked: _Asked) -> None:

@@ -41,6 +41,14 @@ def of_member(head: str) -> str:
         ) from None
 
 
+def of_former(address: str, *, head: str) -> str:
+    """The address that was found before, while this machine has it or no way to the head; then the one it has now."""
+    try:
+        return address if _is_here(address) else of_member(head)
+    except UsageError:
+        return address
+
+
 def resolve(host: str) -> str:
     """The IPv4 address of a name or of itself. Raises UsageError."""
     try:

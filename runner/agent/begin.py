@@ -143,7 +143,8 @@ def member(wish: Wish, state: State, *, head: str, given: Path, client: bool, te
     address = addresses.own(wish.address) if wish.address is not None else addresses.of_member(reached)
     settings = _settings(wish, address)
     settings = replace(settings, role="client", works=False) if client else settings
-    found = _offering(_ready(inventory.look(Path(wish.home)), settings, told=told), wish)
+    found = inventory.look(Path(wish.home))
+    found = _offering(_ready(found, settings, versions_of=told, clock_of=reached), wish)
     if not state.knows:
         reach.await_head(told.cluster, at=reached, asked=head, tell=tell)
     state.make()
@@ -153,9 +154,11 @@ def member(wish: Wish, state: State, *, head: str, given: Path, client: bool, te
 
 def again(state: State) -> About:
     """The same as the last time, after a reboot or a change of this machine. Raises UsageError, EngineError."""
-    settings = state.load()
-    told = token.read(state.token)
-    found = _offering(_ready(inventory.look(Path(settings.home)), settings), settings)
+    settings, told = state.load(), token.read(state.token)
+    head = told.cluster.address if settings.role != "head" else None
+    if head is not None and not settings.address_given:
+        settings = replace(settings, address=addresses.of_former(settings.address, head=head))
+    found = _offering(_ready(inventory.look(Path(settings.home)), settings, clock_of=head), settings)
     state.make()
     if settings.role == "head":
         grows = elastic.kept(state.folder)
@@ -172,6 +175,7 @@ def _settings(wish: Wish, address: str) -> Settings:
         works=wish.works,
         name=wish.name or addresses.host_name(),
         address=address,
+        address_given=wish.address is not None,
         home=wish.home,
         labels=wish.labels,
         gpus=wish.gpus,
@@ -181,7 +185,9 @@ def _settings(wish: Wish, address: str) -> Settings:
     )
 
 
-def _ready(found: Inventory, settings: Settings, *, told: Token | None = None) -> Inventory:
+def _ready(
+    found: Inventory, settings: Settings, *, versions_of: Token | None = None, clock_of: str | None = None
+) -> Inventory:
     _check_none_runs()
     role = settings.role
     listens = ports.wanted(
@@ -192,10 +198,11 @@ def _ready(found: Inventory, settings: Settings, *, told: Token | None = None) -
         address=settings.address,
     )
     lacks = needs.missing(
-        found,
+        offered(found, gpus=settings.gpus and settings.works),
         role=role,
-        head_slurm=told.slurm if told else None,
-        head_pushtrain=told.pushtrain if told else None,
+        head_slurm=versions_of.slurm if versions_of else None,
+        head_pushtrain=versions_of.pushtrain if versions_of else None,
+        clock_off_s=needs.clock_off_s(clock_of, Ports().metrics) if clock_of else None,
         taken=ports.taken(listens),
     )
     if lacks:
@@ -204,6 +211,11 @@ def _ready(found: Inventory, settings: Settings, *, told: Token | None = None) -
             tip="pushtrain agent start again, when these are there",
         )
     return found
+
+
+def offered(found: Inventory, *, gpus: bool) -> Inventory:
+    """What of this machine is the fleet's: without its GPUs nothing is wrong with them. Pure."""
+    return found if gpus else replace(found, gpus=(), gpu_trouble="")
 
 
 def _check_none_runs() -> None:

@@ -12,14 +12,14 @@ import sys
 import time
 from collections.abc import Mapping
 
-from runner.agent import inventory, leftovers, membership, strangers
+from runner.agent import clock, inventory, leftovers, membership, strangers
 from runner.agent.leftovers import Left
 from runner.errors import EngineError
 from runner.slurm.allocated import given
 
 logger = logging.getLogger(__name__)
 
-# Hosts' clocks differ by so much.
+# Moments of two hosts are compared to so much.
 _CLOCKS_S = 5.0
 
 
@@ -65,11 +65,13 @@ def _earlier(process_s: float | None, job_s: float) -> bool:
 
 
 def _began_s(job: str) -> float | None:
+    """When a job began, by this host's clock."""
     try:
         said = membership.cluster().run(
             "squeue", "-h", "--all", "-j", job, "-O", "StartTime:64", patience_s=0.0
         )
-        return float(calendar.timegm(time.strptime(said.strip(), "%Y-%m-%dT%H:%M:%S")))
+        # By the head's clock; a process began by this one's.
+        return calendar.timegm(time.strptime(said.strip(), "%Y-%m-%dT%H:%M:%S")) + (clock.ahead_s() or 0.0)
     except (EngineError, ValueError) as error:
         logger.info("when job %s began is not known: %s", job, error)
         return None

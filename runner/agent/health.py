@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from runner.agent import cards, docker_socket, inventory, membership, needs, strangers
+from runner.agent import cards, clock, docker_socket, inventory, membership, needs, strangers
 from runner.errors import EngineError
+from runner.lock import held
 from runner.slurm.client import run_folder
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ OURS = "pushtrain: "
 """Begins the reason of every drain that this program may undo."""
 DOCKER_FAILURES = 2
 DOCKER_WITHIN_S = 8.0
+_TURN_WITHIN_S = 20.0
 _EPILOG = "Epilog error"
 _FULL = "is nearly full"
 _STATE = "health.json"
@@ -39,6 +41,8 @@ def faults(memory: Memory, *, home: Path) -> tuple[tuple[str, ...], Memory]:
     refused, root = _docker()
     failures = memory.docker_failures + 1 if refused else 0
     found = [*_gpus(inventory.read_gpus())]
+    if wrong := clock.fault(clock.ahead_s(), was_off=clock.FAULT in (memory.drained or "")):
+        found.append(wrong)
     if failures >= DOCKER_FAILURES:
         found.append(f"{refused}; sudo systemctl restart docker")
     for place in (home, root):
@@ -58,8 +62,17 @@ def decide(reason: str, *, drained: bool, said: str) -> str:
     return "resume" if drained and ours else "leave"
 
 
-def check(node: str) -> Memory:
-    """Look, and tell Slurm where something changed. Safe to repeat. Raises EngineError where slurmctld is away."""
+def check(node: str) -> None:
+    """Look, and tell Slurm where something changed; nothing where another looks for long.
+
+    Safe to repeat. Raises EngineError where slurmctld is away.
+    """
+    with held(run_folder() / "health.lock", wait_s=_TURN_WITHIN_S) as ours:
+        if ours:
+            _check(node)
+
+
+def _check(node: str) -> None:
     before = _load()
     found, memory = faults(before, home=inventory.default_home())
     waited = (run_folder() / strangers.WAITS).exists()
@@ -68,12 +81,10 @@ def check(node: str) -> Memory:
     reason = OURS + "; ".join(each.removeprefix(OURS) for each in found) if found else ""
     if not reason and before.drained == "" and not waited:
         _save(memory)
-        return memory
+        return
     # Kept also where slurmctld is away: the count of failures goes on, and the next check tells.
     _save(replace(memory, drained=before.drained))
-    memory = replace(memory, drained=_tell(node, reason))
-    _save(memory)
-    return memory
+    _save(replace(memory, drained=_tell(node, reason)))
 
 
 def _tell(node: str, reason: str) -> str | None:

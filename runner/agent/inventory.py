@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from runner import homes
+from runner import gpus, homes
 from runner.agent import cards, docker_socket
 from runner.agent.cards import Card
 from runner.errors import EngineError
@@ -34,7 +34,8 @@ _GPU_RUNTIME, _GPU_HOOK = "nvidia", "nvidia-container-runtime-hook"
 class Inventory:
     """What `look` found. `gpus` stand in the order in which Slurm counts them (SLURM_JOB_GPUS).
 
-    `gpu_trouble` and `docker_trouble` say why the driver or Docker does not answer, empty where it does. `programs` are
+    `gpu_trouble` and `docker_trouble` say why the driver or Docker does not answer, empty where it does; GPUs that are
+    plugged in, and for which no driver is loaded, are trouble too. `programs` are
     those of PROGRAMS that are here, with their version where they tell one. `disk` is that of `home`.
     """
 
@@ -139,9 +140,17 @@ def _gres_line(card: Card) -> str:
 
 def _gpus() -> tuple[tuple[Card, ...], str]:
     try:
-        return cards.find(), ""
+        found = cards.find()
+        with gpus.driver() as nvml:
+            return found, not_driven(gpus.on_bus()) if nvml is None else ""
     except EngineError as error:
         return (), str(error)
+
+
+def not_driven(count: int) -> str:
+    """Say what is wrong where so many cards are plugged in and NVML knows of none; empty for 0. Pure."""
+    cards_are = f"{count} NVIDIA card{'s are' if count != 1 else ' is'}"
+    return f"{cards_are} plugged in, and no driver is loaded" if count else ""
 
 
 def _docker() -> tuple[str | None, bool, str]:
@@ -188,7 +197,9 @@ def own_version() -> str:
     except PackageNotFoundError:
         found = None
     if not found:
-        raise EngineError("no Pushtrain is installed at this moment", tip="in the clone of Pushtrain: scripts/venv")
+        raise EngineError(
+            "no Pushtrain is installed at this moment", tip="in the clone of Pushtrain: scripts/venv"
+        )
     return found
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from runner.agent import processes
 from runner.agent.processes import Noted, Process
+from runner.errors import PushtrainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,10 +64,15 @@ class Keeper:
             daemon.name: _Kept(daemon=daemon, stamp=_stamp(daemon, configured_by)) for daemon in daemons
         }
         self._noted, self._logs, self._started = noted, logs, started
+        self._before: dict[str, Callable[[], None]] = {}
         self._poll = select.poll()
 
     def begin(self, *, before: dict[str, Callable[[], None]] | None = None) -> None:
-        """Take over what runs as it is wanted, start the rest in order; `before` is called ahead of a start by name."""
+        """Take over what runs as it is wanted, start the rest in order.
+
+        `before` is called ahead of every start by name, also of later ones, which are put off by what it raises.
+        """
+        self._before = before or {}
         earlier = processes.load(self._noted)
         self._end_unwanted(earlier)
         # All that runs before anything is started: what is noted then is whole, should the agent be killed meanwhile.
@@ -75,9 +81,12 @@ class Keeper:
                 self._take_over(kept, note)
         for name, kept in self._kept.items():
             if kept.process is None:
-                (before or {}).get(name, lambda: None)()
+                self._prepare(name)
                 self._start(kept)
         self._save()
+
+    def _prepare(self, name: str) -> None:
+        self._before.get(name, lambda: None)()
 
     def _end_unwanted(self, earlier: dict[str, Noted]) -> None:
         for name, note in reversed(earlier.items()):
@@ -104,7 +113,7 @@ class Keeper:
             if kept.pidfd in readable:
                 self._died(kept)
             if kept.due_s is not None and kept.due_s <= time.monotonic():
-                self._start(kept)
+                self._start_again(kept)
 
     def restart(self, name: str) -> None:
         """Let a daemon end; it is started again as one that died. From any thread."""
@@ -132,9 +141,21 @@ class Keeper:
         """Keep their logs within bounds."""
         for kept in self._kept.values():
             for path in {kept.daemon.log(self._logs), kept.daemon.printed(self._logs)}:
-                processes.rotate(path, most_bytes=MOST_LOG_BYTES)
+                try:
+                    processes.rotate(path, most_bytes=MOST_LOG_BYTES)
+                except OSError as error:  # As while the disk is full.
+                    logger.info("%s stays as long as it is: %s", path, error)
 
     # how
+
+    def _start_again(self, kept: _Kept) -> None:
+        try:
+            self._prepare(kept.daemon.name)
+        except PushtrainError as error:
+            logger.error("%s is not started: %s", kept.daemon.name, error)
+            self._later(kept)
+        else:
+            self._start(kept)
 
     def _start(self, kept: _Kept) -> None:
         daemon = kept.daemon

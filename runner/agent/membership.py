@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from runner import slurm as slurms
 from runner.agent import daemons, skew
@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.2
 _WAIT_FOR_JOBS_S = 2.0
-_WORDS = ("CPUs=", "Gres=", "Feature=", "NodeAddr=")
+_MEMORY_GROWS = 1.01
+# "later" is to be asked again; by "changed" slurmd has to say anew what this host is.
+Cleared = Literal["kept", "changed", "later"]
 
 
 def cluster() -> Slurm:
@@ -55,31 +57,48 @@ def awaited(about: About, *, within_s: float) -> Node | None:
         time.sleep(_LOOK_EVERY_S)
 
 
-def clear(about: About) -> None:
-    """Before the first slurmd of an agent: let the head forget a host of this name that had other things.
+def clear(about: About) -> Cleared:
+    """Let the head forget a host of this name that had other things: before slurmd starts, until it is not `later`.
 
-    Raises Refused where another machine of that name is in the fleet now.
+    Raises Refused where another machine of that name is in the fleet now. Safe to repeat.
     """
     try:
         known = node(cluster(), about.name, patience_s=5.0 if about.role == "head" else 0.0)
+        return _clear(about, known) if known is not None else "kept"
+    except Refused:
+        raise
     except EngineError as error:
         logger.info("the head does not answer yet: %s", error)
-        return
-    if known is None:
-        return
+        return "later"
+
+
+def _clear(about: About, known: Node) -> Cleared:
     if "CLOUD" in known.states:
         # The head was told of it before it was there, and waits for it: only where it is was not known.
         cluster().run("scontrol", "update", f"nodename={about.name}", f"nodeaddr={about.address}")
         if "POWERING_UP" in known.states:
             (run_folder() / daemons.AWAITED).touch()
-        return
+            return "changed"
+        return "kept"
     if known.address != about.address and known.takes_jobs:
         raise Refused(
             f"there is a host {about.name} in the fleet already, at {known.address}",
             tip="give this one another name: pushtrain agent start … --name NAME",
         )
-    if _told(known) != _wanted(about):
-        _delete(about.name)
+    # One that it refused for what it knew of it before is shown with what the host has now.
+    refused = known.states & {"INVAL", "INVALID_REG"}
+    if _told(known) == _wanted(about) and _has_memory(about, known) and not refused:
+        return "kept"
+    if _delete(about.name):
+        return "changed"
+    # What it knew stands while a job holds it; at another address nobody reaches this host.
+    return "kept" if known.address == about.address else "later"
+
+
+def _has_memory(about: About, known: Node) -> bool:
+    """Slurm takes a host with less than it knew for broken. A kernel's few MiB more are no reason to forget a drain."""
+    wanted_bytes = int(_said(about)["RealMemory"]) * 2**20
+    return known.memory_bytes <= wanted_bytes <= known.memory_bytes * _MEMORY_GROWS
 
 
 def _told(known: Node) -> tuple[str, ...]:
@@ -87,18 +106,23 @@ def _told(known: Node) -> tuple[str, ...]:
     return (str(known.cpus), gres, ",".join(known.features), known.address)
 
 
+def _said(about: About) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in about.host_conf.split())
+
+
 def _wanted(about: About) -> tuple[str, ...]:
-    said = dict(word.partition("=")[::2] for word in about.host_conf.split())
+    said = _said(about)
     gres = ",".join(sorted(filter(None, said.get("Gres", "").split(","))))
     return (said["CPUs"], gres, said["Feature"], said["NodeAddr"])
 
 
-def _delete(name: str) -> None:
+def _delete(name: str) -> bool:
     try:
         cluster().run("scontrol", "delete", f"nodename={name}", patience_s=0.0)
     except EngineError as error:
-        # A job holds it: it stays as the head knows it, until the next start.
         logger.warning("the head keeps what it knew of %s: %s", name, error)
+        return False
+    return True
 
 
 def comment(about: About) -> str:

@@ -22,9 +22,16 @@ Role = Literal["head", "member", "client"]
 OLDEST_SLURM = (22, 5)
 """The first that takes nodes which nobody listed (`slurmd -Z`)."""
 SPARE_BYTES, SPARE_SHARE = 5 * 2**30, 0.05
-CLOCK_S = 60.0
-"""Munge refuses what is five minutes off; leases and orders of events suffer long before."""
+CLOCK_S = 3.0
+"""slurmd takes a launch for too old that by its clock is five seconds old, and it is found to half a second."""
+CLIENTS_CLOCK_S = 60.0
+"""Munge refuses what is five minutes off."""
+CLOCK_CURE = "sudo timedatectl set-ntp true; or: sudo apt-get install chrony"
 _BUILT_S = 1_760_000_000.0  # No clock is right that shows an earlier time than this was written.
+_DRIVER = (
+    "nvidia-smi says more; sudo modprobe nvidia, or reboot; after an upgrade of the kernel: sudo dkms autoinstall, "
+    "with linux-headers of uname -r; to take part without GPUs: --head or --join with --no-gpus"
+)
 _TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/"
 _OF_ROLE = {
     "head": ("munged", "slurmctld", "slurmd", "scontrol", "squeue", "sbatch", "srun", "ip"),
@@ -66,7 +73,7 @@ def missing(
     found = [
         *_programs(inventory, role),
         *_versions(inventory, head_slurm, head_pushtrain),
-        *_clock(inventory, clock_off_s),
+        *_clock(inventory, clock_off_s, most_s=CLIENTS_CLOCK_S if role == "client" else CLOCK_S),
         *_ports(taken),
     ]
     if role != "client":
@@ -80,11 +87,15 @@ def listed(missing: Iterable[Missing]) -> str:
 
 
 def clock_off_s(address: str, port: int, *, within_s: float = 5.0) -> float | None:
-    """Return by how much this clock is ahead of another host's, to a second, by an HTTP server on it; None unknown."""
+    """Return by how much this clock is ahead of another host's, by an HTTP server on it; None where it is not known.
+
+    That says whole seconds: half of one is guessed, and may be wrong.
+    """
+    asked_s = time.time()
     connection = http.client.HTTPConnection(address, port, timeout=within_s)
     try:
         connection.request("HEAD", "/")
-        told = connection.getresponse().getheader("Date")
+        told, asked_s = connection.getresponse().getheader("Date"), (asked_s + time.time()) / 2
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -92,7 +103,7 @@ def clock_off_s(address: str, port: int, *, within_s: float = 5.0) -> float | No
     if told is None:
         return None
     try:
-        return time.time() - email.utils.parsedate_to_datetime(told).timestamp()
+        return asked_s - email.utils.parsedate_to_datetime(told).timestamp() - 0.5
     except ValueError:
         return None
 
@@ -130,14 +141,13 @@ def _versions(inventory: Inventory, head_slurm: str | None, head_pushtrain: str 
         yield Missing(what=f"{each.program} {each.wanted}", why=why, cure=each.cure)
 
 
-def _clock(inventory: Inventory, off_s: float | None) -> Iterator[Missing]:
-    cure = "sudo timedatectl set-ntp true; or: sudo apt-get install chrony"
+def _clock(inventory: Inventory, off_s: float | None, *, most_s: float) -> Iterator[Missing]:
     if inventory.time_s < _BUILT_S:
-        yield Missing(what="the right time", why="this clock is years behind", cure=cure)
-    elif off_s is not None and abs(off_s) > CLOCK_S:
+        yield Missing(what="the right time", why="this clock is years behind", cure=CLOCK_CURE)
+    elif off_s is not None and abs(off_s) > most_s:
         side = "ahead of" if off_s > 0 else "behind"
-        why = f"this clock is {abs(off_s):.0f} s {side} the head's, and munge would refuse what it signs"
-        yield Missing(what="the right time", why=why, cure=cure)
+        why = f"this clock is {abs(off_s):.0f} s {side} the head's, and what one signs the other takes for too old"
+        yield Missing(what="the right time", why=why, cure=f"here, or on the head: {CLOCK_CURE}")
 
 
 def _ports(taken: tuple[Taken, ...]) -> Iterator[Missing]:
@@ -189,13 +199,10 @@ def _docker(inventory: Inventory) -> Iterator[Missing]:
 def _gpus(inventory: Inventory) -> Iterator[Missing]:
     if inventory.gpu_trouble:
         mismatch = "mismatch" in inventory.gpu_trouble.lower()
-        yield Missing(
-            what="a working NVIDIA driver",
-            why=inventory.gpu_trouble,
-            cure="reboot: the driver's library was upgraded and its kernel module was not"
-            if mismatch
-            else "nvidia-smi says more; sudo modprobe nvidia, or reboot",
+        cure = (
+            "reboot: the driver's library was upgraded and its kernel module was not" if mismatch else _DRIVER
         )
+        yield Missing(what="a working NVIDIA driver", why=inventory.gpu_trouble, cure=cure)
     for card in inventory.gpus:
         absent = [file for file in card.files if not Path(file).exists()]
         if absent or not card.files:

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import daemons, inventory, membership, processes, queued, skew
+from runner.agent import daemons, inventory, lasting, membership, processes, queued, skew
 from runner.errors import EngineError
 from runner.lock import is_held
 from runner.quantities import format_size
@@ -34,6 +34,9 @@ def rows(about: About, state: State, *, slurm: Slurm) -> Iterator[tuple[str, boo
         yield f"settings  this host has {said}", False
     runs = is_held(run_folder() / "agent.lock")
     yield f"agent     {'runs' if runs else 'does not run: pushtrain agent start'}", runs
+    for each in lasting.lately():
+        at = time.strftime("%H:%M:%S", time.localtime(each.at_s))
+        yield f"          {each.name}: failed at {at}, and was begun again: {each.why}", False
     yield from _daemons(about, state)
     yield _at_head(about, slurm)
     if about.works:

@@ -20,7 +20,8 @@ Role = Literal["head", "member", "client"]
 class Settings:
     """A host of a fleet. `works` says whether it takes jobs; `labels` by name; `home` is its PUSHTRAIN_HOME.
 
-    `cpus` and `memory_bytes` are what it offers, None for all there is. `cache_quota` is as it was typed.
+    `cpus` and `memory_bytes` are what it offers, None for all there is. `cache_quota` is as it was typed. An address
+    that was not given is found anew at each start.
     """
 
     role: Role
@@ -34,6 +35,7 @@ class Settings:
     memory_bytes: int | None = None
     cache_quota: str = "50%"
     serves_registry: bool = False
+    address_given: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

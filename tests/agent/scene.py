@@ -5,11 +5,15 @@ All of it is in a PID namespace of its own: what is tried here ends processes by
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +84,36 @@ class Child:
         self.popen.communicate(timeout=10)
 
 
+class HeadsClock(http.server.BaseHTTPRequestHandler):
+    """The head's agent as far as its clock is asked for, whose time is `late_s` behind this machine's."""
+
+    late_s = 0.0
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """As its base."""
+        return super().date_time_string(time.time() - type(self).late_s)
+
+    def do_HEAD(self) -> None:
+        """An agent says no more to whoever shows no token."""
+        self.send_response(501)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def heads_clock() -> Iterator[tuple[int, type[HeadsClock]]]:
+    """A head that tells its time, by its port, and what its clock can be set by."""
+    clock = type("Clock", (HeadsClock,), {})
+    with http.server.HTTPServer(("127.0.0.1", 0), clock) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port, clock
+        server.shutdown()
+        thread.join()
+
+
 @dataclass
 class Host:
     """`run` is the agent's folder; `environ` is what the programs under test get."""
@@ -145,6 +179,16 @@ class Host:
         (self.folder / "bin" / "cluster.json").write_text(
             json.dumps({"jobs": [(*job, began) for job in jobs], "state": state, "reason": reason})
         )
+
+    def is_member(self, *, head_port: int) -> None:
+        """From now on it is a host of a fleet whose head's agent is at that port of this machine."""
+        told = {
+            "role": "member", "works": True, "name": NODE, "address": "127.0.0.1", "cluster": "lab", "head": "gpu0",
+            "head_address": "127.0.0.1", "store": None, "registry": None, "metrics_port": head_port, "state": "/none",
+            "pushtrain": "0.1.0", "slurm": "22.05.8", "host_conf": "", "serves_registry": False,
+        }  # fmt: skip
+        (self.run / "agent.json").write_text(json.dumps(told))
+        (self.run / "munge.socket").touch()
 
     def slurmctld_dies(self) -> None:
         (self.folder / "bin" / "cluster.json").unlink()

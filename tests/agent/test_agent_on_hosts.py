@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab
-from tests.lab.host import Host
+from tests.lab.host import GPU_STATE, Host
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 
@@ -49,6 +49,9 @@ class Fleet:
     def states(self) -> dict[str, str]:
         said = self.head.run("sinfo", "-hN", "-p", "p50", "-o", "%N %T", environ=CONF, check=False).stdout
         return dict(line.split() for line in said.splitlines() if line)
+
+    def gres(self, name: str) -> str:
+        return self.head.run("sinfo", "-hN", "-n", name, "-p", "p50", "-o", "%G", environ=CONF).stdout.strip()
 
     def until(self, true: Callable[[], bool], *, within_s: float = 60) -> None:
         deadline_s = time.monotonic() + within_s
@@ -90,6 +93,22 @@ def test_a_fleet_begins_and_hosts_join_it_with_all_their_gpus(fleet: Fleet) -> N
     for host in (fleet.head, fleet.member, fleet.client):
         fleet.agent(host, "status")
     assert "an agent runs on this machine already" in fleet.agent(fleet.member, "start", fails=True)
+
+
+def test_a_host_joins_while_somebody_computes_on_it_and_is_offered_when_they_have_ended(fleet: Fleet) -> None:
+    fleet.member.spawn("sleep", "601", log="stranger.log")
+    found = ("pgrep", "-f", "^sleep 601")
+    fleet.until(lambda: fleet.member.run(*found, check=False).stdout != "")
+    pid = fleet.member.run(*found).stdout.strip()
+    state, gpu = fleet.member.path(GPU_STATE), "GPU-fake-h1-0"
+    state.write_text(json.dumps({gpu: {"processes": {pid: 1024}}}))
+    fleet.join(fleet.member)
+    fleet.until(lambda: fleet.states().get("h1") == "drained")
+    assert f"process {pid} (sleep) of root on {gpu}" in fleet.agent(fleet.member, "status")
+    fleet.member.run("kill", pid)
+    state.write_text("{}")
+    fleet.member.run("/run/pushtrain/health", environ={"SLURMD_NODENAME": "h1"})
+    fleet.until_idle("h0", "h1")
 
 
 def test_who_may_not_join_is_told_why_and_what_to_do(fleet: Fleet) -> None:
@@ -227,12 +246,15 @@ def test_a_host_that_joins_while_the_head_is_away_is_there_when_it_comes(fleet: 
     fleet.join(fleet.member)
     fleet.agent(fleet.head, "stop")
     fleet.agent(fleet.member, "stop")
-    assert "the agent runs, and asks on" in fleet.agent(fleet.member, "start")
+    fewer = {"FAKE_GPUS": "Tesla V100-SXM2-16GB:1"}
+    assert "the agent runs, and asks on" in fleet.agent(fleet.member, "start", environ=fewer)
     assert "would begin another fleet" in fleet.agent(fleet.member, "start", "--head", fails=True)
     fleet.join(fleet.client, fails=True)
     assert not fleet.client.path("/var/lib/pushtrain").exists()
     fleet.until(lambda: fleet.member.pids("slurmd") != [])
     fleet.agent(fleet.head, "start")
+    # What it has lost meanwhile is no reason to refuse it.
+    fleet.until(lambda: fleet.gres("h1") == "gpu:tesla_v100_sxm2_16gb:1", within_s=90)
     fleet.until_idle("h0", "h1")
 
 

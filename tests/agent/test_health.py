@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.agent import needs
+from runner.agent import clock, needs
 from runner.agent.health import decide
-from tests.agent.scene import NODE, Host
+from tests.agent.scene import NODE, Host, heads_clock
 
 FAULT = "pushtrain: GPU-fake-1: broken"
 
@@ -114,6 +114,41 @@ def test_a_driver_that_fails_drains_its_host(host: Host) -> None:
     host.environ["FAKE_GPUS"] = "mismatch"
     check(host)
     assert "mismatch" in host.node["reason"]
+
+
+@pytest.mark.usefixtures("docker")
+def test_a_clock_that_is_not_the_heads_drains_its_host_until_it_is_right_again(host: Host) -> None:
+    with heads_clock() as (port, head):
+        host.is_member(head_port=port)
+        check(host)
+        assert host.node["state"] == "IDLE"
+        for late_s, side in ((10.0, "ahead of"), (-10.0, "behind")):
+            head.late_s = late_s
+            check(host)
+            assert host.node["state"] == "IDLE+DRAIN"
+            assert f"this clock is more than 3 s {side} the head's" in host.node["reason"]
+            assert "timedatectl set-ntp true, or install chrony" in host.node["reason"]
+            updates = host.node["updates"]
+            head.late_s = late_s * 1.5
+            check(host)
+            assert host.node["updates"] == updates, "it was drained anew for other seconds"
+            head.late_s = 0.0
+            check(host)
+            assert host.node["state"] == "IDLE"
+    # A head that does not answer says nothing of a clock.
+    check(host)
+    assert host.node["state"] == "IDLE"
+
+
+def test_a_clock_that_was_off_has_to_be_clearly_right() -> None:
+    assert (
+        clock.fault(None, was_off=True)
+        == clock.fault(2.9, was_off=False)
+        == clock.fault(1.9, was_off=True)
+        == ""
+    )
+    assert clock.fault(3.1, was_off=False) == clock.fault(2.1, was_off=True) != ""
+    assert "behind" in clock.fault(-3.1, was_off=False)
 
 
 @pytest.mark.usefixtures("docker")

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.agent import cards, needs
+from runner import gpus
+from runner.agent import begin, cards, needs
 from runner.agent.cards import Card
-from runner.agent.inventory import Inventory, look, read_gpus, write_gpus
+from runner.agent.inventory import Inventory, look, not_driven, read_gpus, write_gpus
 
 FAKES = Path(__file__).parents[1] / "fakes"
 GIB = 2**30
@@ -98,6 +99,33 @@ def test_a_driver_that_does_not_answer_is_told_and_not_taken_for_none() -> None:
     assert "mismatch" in str(printed(FAKE_GPUS="mismatch")["gpu_trouble"])
 
 
+def test_a_card_that_is_plugged_in_without_a_driver_is_told_and_not_taken_for_none(tmp_path: Path) -> None:
+    devices = {
+        "0000:3b:00.0": ("0x10de", "0x030200"),
+        "0000:3b:00.1": ("0x10de", "0x040300"),  # Its sound.
+        "0000:04:00.0": ("0x1a03", "0x030000"),  # The board's own graphics.
+    }
+    for name, (vendor, kind) in devices.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / name / "class").write_text(f"{kind}\n")
+    assert gpus.on_bus(tmp_path) == 1
+    assert gpus.on_bus(tmp_path / "none") == 0
+    trouble = not_driven(1)
+    assert trouble == "1 NVIDIA card is plugged in, and no driver is loaded"
+    assert not_driven(0) == ""
+    [told] = needs.missing(replace(READY, gpus=(), gpu_trouble=trouble), role="member")
+    assert told.what == "a working NVIDIA driver"
+    assert "dkms autoinstall" in told.cure
+    assert "--no-gpus" in told.cure
+
+
+def test_a_host_that_offers_no_gpus_needs_no_driver_for_them() -> None:
+    broken = replace(READY, gpu_trouble="no driver is loaded", docker_gpu_runtime=False)
+    assert needs.missing(begin.offered(broken, gpus=False), role="member") == ()
+    assert begin.offered(broken, gpus=True) == broken
+
+
 def test_docker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
     found = look(tmp_path)
@@ -168,6 +196,24 @@ def test_gpus_that_docker_cannot_give_to_containers_are_told() -> None:
 def test_a_gpu_whose_device_file_is_absent_is_told() -> None:
     broken = replace(READY, gpus=(card(file="/dev/nvidia99"),))
     assert whats(needs.missing(broken, role="member")) == ["/dev/nvidia99"]
+
+
+@pytest.mark.parametrize(
+    ("role", "off_s", "well"),
+    [
+        ("member", 5.0, False),
+        ("member", -4.0, False),
+        ("member", 2.0, True),
+        ("client", 20.0, True),
+        ("client", 400.0, False),
+    ],
+)
+def test_a_host_whose_launches_would_be_refused_for_its_clock_does_not_join(
+    role: needs.Role, off_s: float, well: bool
+) -> None:
+    found = needs.missing(READY, role=role, clock_off_s=off_s)
+    assert (found == ()) is well
+    assert all("timedatectl set-ntp true; or: sudo apt-get install chrony" in each.cure for each in found)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from runner.agent import processes
 from runner.agent.daemons import Daemon
 from runner.agent.keeper import Keeper
 from runner.agent.processes import Noted, Process
+from runner.errors import EngineError
 
 STAYS = 'echo "$0 $$" >>"$1"; exec sleep 600'
 
@@ -152,6 +153,22 @@ def test_a_daemon_may_be_let_to_end_and_comes_back(bench: Bench) -> None:
     bench.until(keeper, lambda: len(bench.starts()) == 1)
     keeper.restart("a")
     bench.until(keeper, lambda: len(bench.starts()) == 2)
+
+
+def test_what_is_done_before_a_start_is_done_before_a_later_one_too_and_may_put_it_off(bench: Bench) -> None:
+    asked: list[str] = []
+
+    def refuses_the_second() -> None:
+        asked.append("")
+        if len(asked) == 2:
+            raise EngineError("not now", tip="later")
+
+    keeper = bench.keeper(bench.daemon("a"))
+    keeper.begin(before={"a": refuses_the_second})
+    bench.until(keeper, lambda: len(bench.starts()) == 1)
+    keeper.restart("a")
+    bench.until(keeper, lambda: len(bench.starts()) == 2)
+    assert len(asked) == 3
 
 
 def test_a_log_keeps_its_end_and_who_writes_goes_on(tmp_path: Path) -> None:

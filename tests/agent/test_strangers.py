@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from runner.agent import epilog
 from runner.agent.leftovers import Left
 from runner.agent.strangers import Here, is_foreign, is_stray
 from runner.slurm.allocated import given, of_gres
-from tests.agent.scene import NODE, STUBBORN, Host
+from tests.agent.scene import NODE, STUBBORN, Host, heads_clock
 
 RUN = "20261122-060000-aaaa"
 MARK = f"{RUN}:0:1:feed"
@@ -132,6 +133,20 @@ def test_what_was_on_a_jobs_gpu_before_it_began_is_not_ended_and_drains_the_host
     assert host.node["state"] == "IDLE+DRAIN"
     assert f"process {before.pid} (" in host.node["reason"]
     assert "GPU-fake-1" in host.node["reason"]
+
+
+def test_when_a_job_began_is_the_heads_time_and_not_this_hosts(host: Host) -> None:
+    with heads_clock() as (port, head):
+        host.is_member(head_port=port)
+        head.late_s = 3600.0
+        before = host.process()
+        began = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - head.late_s + 20))
+        host.cluster(("7", RUN, ""), began=began)
+        host.gpus({"GPU-fake-1": {"processes": {before.pid: 1}}})
+        done = host.program("epilog", SLURM_JOB_ID="7", SLURM_JOB_GPUS="1", SLURMD_NODENAME=NODE)
+    assert done.returncode == 1, done.stderr
+    assert before.runs
+    assert f"process {before.pid} (" in host.node["reason"]
 
 
 def test_what_came_to_a_jobs_gpu_after_it_began_is_ended(host: Host) -> None:

@@ -87,6 +87,11 @@ def test_an_address_of_this_machine_may_be_a_name() -> None:
     assert addresses.own("localhost") == addresses.own("127.0.0.1") == "127.0.0.1"
 
 
+def test_an_address_that_was_found_is_found_anew_where_the_machine_has_it_no_more() -> None:
+    assert addresses.of_former("127.0.0.5", head="127.0.0.1") == "127.0.0.5"
+    assert addresses.of_former("192.0.2.1", head="127.0.0.1") == "127.0.0.1"
+
+
 def test_a_store_is_a_folder_that_is_there_or_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     for uri in (str(tmp_path), str(tmp_path / "new"), str(tmp_path / "home" / "store"), f"file://{tmp_path}"):
