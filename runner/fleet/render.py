@@ -129,9 +129,9 @@ def _columns(width: int) -> tuple[str, ...]:
 
 
 def _cells(place: Place, *, slim: bool) -> dict[str, Text]:
-    card, told = place.card, "; ".join(filter(None, (*place.runs, place.trouble)))
+    card, told = place.card, "; ".join(filter(None, (*place.runs, place.trouble, place.state)))
     cells = dict.fromkeys(("GPU", "model", "use", "memory", "temp", "power"), _cell("-"))
-    cells["run"] = _cell(told or "-", "red" if place.trouble else "cyan")
+    cells["run"] = _cell(told or "-", "red" if place.trouble else "cyan" if place.runs else "")
     cells["user"] = _cell(", ".join(place.users) or "-")
     if card is None:
         return cells
@@ -171,7 +171,7 @@ def _summary(shown: Sequence[Place]) -> str:
     used = [place.card.utilization for place in shown if place.card and place.card.utilization is not None]
     count = sum(place.card is not None for place in shown)
     mean = f", {sum(used) / len(used):.0%} busy" if used else ""
-    silent = sum(place.card is None for place in shown)
+    silent = sum(place.card is None and bool(place.trouble) for place in shown)
     return f"{count} GPU{'s' * (count != 1)}{mean}" + (
         f", {silent} host{'s' * (silent != 1)} not seen" if silent else ""
     )

@@ -69,13 +69,17 @@ class Waiter:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A row of `top`: a GPU with who has it, or a host of which no GPU is known, with the reason in `trouble`."""
+    """A row of `top`: a GPU with who has it, or a host of which no GPU is known, with the reason in `trouble`.
+
+    Of a host that has no GPU, and is well, it says how that is in `state`.
+    """
 
     host: str
     card: Card | None
     runs: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     trouble: str = ""
+    state: str = ""
 
 
 def hosts(fleet: Fleet) -> tuple[Host, ...]:
@@ -113,13 +117,14 @@ def _host(node: Node, jobs: Sequence[Job], answer: Answer | None) -> Host:
 
 def _gpus(node: Node, answer: Answer | None) -> str:
     """By model, as the agent names it; without an agent's answer Slurm's type, as words."""
-    if answer is None or not answer.cards:
+    cards = standing.cards(node, answer) if answer is not None else ()
+    if not cards:
         return (
             ", ".join(f"{count} x {kind.replace('_', ' ') or 'GPU'}" for kind, count in node.gpus.items())
             or "none"
         )
     counted: dict[str, int] = {}
-    for card in answer.cards:
+    for card in cards:
         memory = f" ({format_size(card.memory_bytes)})" if card.memory_bytes else ""
         name = f"{card.model or 'lost GPU'}{memory}"
         counted[name] = counted.get(name, 0) + 1
@@ -170,12 +175,23 @@ def _places(node: Node, fleet: Fleet, known: Mapping[str, Job]) -> list[Place]:
     there = on(fleet.jobs, node.name)
     users = {label(job): job.user for job in there}
     answer = fleet.answers.get(node.name)
-    if answer is None or answer.trouble or not answer.cards:
+    cards = standing.cards(node, answer) if answer is not None and not answer.trouble else ()
+    if not cards:
         runs = tuple(dict.fromkeys(label(job) for job in there))
-        trouble = standing.state(node, there, answer)
-        return [Place(host=node.name, card=None, runs=runs, users=_of(users, runs), trouble=trouble)]
+        has_none = not node.gpu_count and standing.is_well(node, answer)
+        trouble = "" if has_none else standing.state(node, there, answer)
+        return [
+            Place(
+                host=node.name,
+                card=None,
+                runs=runs,
+                users=_of(users, runs),
+                trouble=trouble,
+                state=standing.state(node, there, answer) if has_none else "",
+            )
+        ]
     found = []
-    for card in answer.cards:
+    for card in cards:
         job = known.get(fleet.given.get((node.name, card.slot), "")) if card.slot is not None else None
         runs = tuple(dict.fromkeys((*((label(job),) if job else ()), *card.runs)))
         found.append(Place(host=node.name, card=card, runs=runs, users=_of(users, runs), trouble=card.fault))

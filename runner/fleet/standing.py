@@ -10,7 +10,7 @@ from runner.slurm.waiting import failed_start, power, why_away
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runner.fleet.scrape import Answer
+    from runner.fleet.scrape import Answer, Card
     from runner.slurm import Job, Node
 
 # Begins the reason of a drain that the host's health check undoes.
@@ -30,11 +30,18 @@ _CURES = (
 _SETTINGS = "another store or registry than the head; there: pushtrain agent status says the cure"
 
 
+def cards(node: Node, answer: Answer) -> tuple[Card, ...]:
+    """The GPUs that a host offers to the fleet: those that Slurm counts, and of such a host what is lost or ill."""
+    return tuple(
+        card for card in answer.cards if card.slot is not None or (card.fault and node.gpu_count > 0)
+    )
+
+
 def state(node: Node, jobs: Sequence[Job], answer: Answer | None = None) -> str:
     """One line such as `busy, 3 of 8 GPUs`; `jobs` are those that run there, `answer` is its agent's."""
     words = [_by_slurm(node, jobs), *filter(None, (_skew(node),))]
     if answer is not None:
-        words += (card.fault for card in answer.cards if card.fault)
+        words += (card.fault for card in cards(node, answer) if card.fault)
         words += [f"{', '.join(answer.daemons_down)} does not run there"] if answer.daemons_down else []
         words += [f"its agent: {answer.trouble}"] if answer.trouble and not _is_silent(node) else []
     return "; ".join(words)
@@ -42,7 +49,9 @@ def state(node: Node, jobs: Sequence[Job], answer: Answer | None = None) -> str:
 
 def is_well(node: Node, answer: Answer | None = None) -> bool:
     """Whether nobody has to do anything."""
-    told = answer is None or not (answer.trouble or answer.daemons_down or any(c.fault for c in answer.cards))
+    told = answer is None or not (
+        answer.trouble or answer.daemons_down or any(c.fault for c in cards(node, answer))
+    )
     if failed_start(node) and not node.takes_jobs:
         return False
     return bool(power(node)) or (node.takes_jobs and told and not _skew(node))

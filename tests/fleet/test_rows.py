@@ -203,6 +203,39 @@ def test_of_an_agents_host_that_went_down_it_is_told_how_to_forget_it() -> None:
         assert "gone for good" not in standing.state(other, ())
 
 
+def without_gpus(*cards: Card) -> Fleet:
+    node = dataclasses.replace(
+        fleet().nodes[0], gpus={}, gpus_used=0, cpus_used=0, states=frozenset({"IDLE"})
+    )
+    return Fleet(nodes=(node,), jobs=(), answers={node.name: Answer(cards=cards, version="0.1.0")}, given={})
+
+
+def test_gpus_that_a_host_does_not_offer_are_not_the_fleets() -> None:
+    found = without_gpus(card(0, slot=None), card(1, slot=None, fault="GPU is lost; reboot the host"))
+    [host] = rows.hosts(found)
+    assert (host.gpus, host.state, host.well) == ("none", "idle", True)
+    [place] = rows.places(found)
+    assert (place.card, place.trouble, place.state) == (None, "", "idle")
+
+
+def test_a_gpu_that_is_lost_is_told_of_a_host_that_offers_some() -> None:
+    lost = card(1, slot=None, fault="GPU is lost; reboot the host")
+    node = dataclasses.replace(without_gpus().nodes[0], gpus={"h100": 2})
+    found = Fleet(nodes=(node,), jobs=(), answers={node.name: Answer(cards=(card(0), lost))}, given={})
+    assert [place.trouble for place in rows.places(found)] == ["", "GPU is lost; reboot the host"]
+    assert not rows.hosts(found)[0].well
+
+
+def test_a_host_without_gpus_is_seen_and_nothing_is_wrong_with_it() -> None:
+    console = Console(file=io.StringIO(), width=100, color_system="truecolor", force_terminal=True)
+    console.print(render.top(rows.places(without_gpus()), width=100, at_s=NOW_S))
+    assert isinstance(console.file, io.StringIO)
+    told = console.file.getvalue()
+    assert "not seen" not in told
+    assert "idle" in told
+    assert "\x1b[31m" not in told
+
+
 def test_a_daemon_that_does_not_run_is_told() -> None:
     node = dataclasses.replace(
         recordings.nodes("full")[0], gpus_used=0, cpus_used=0, states=frozenset({"IDLE"})
