@@ -223,7 +223,7 @@ def test_hosts_come_back_after_a_reboot_of_the_head_or_themselves_with_no_argume
         fleet.agent(host, "start")
         fleet.until_idle("h0", "h1")
     said = fleet.head.run("sinfo", "-hN", "-p", "p50", "-o", "%N %f %G", environ=CONF).stdout
-    assert "h1 pushtrain,pool_other gpu:tesla_v100_sxm2_16gb:2" in said
+    assert "h1 pushtrain,pool_other,gpu__tesla_v100_sxm2_16gb gpu:tesla_v100_sxm2_16gb:2" in said
 
 
 def test_a_head_that_lost_its_state_gets_its_hosts_back(fleet: Fleet) -> None:
