@@ -83,7 +83,8 @@ def _clear(about: About, known: Node) -> Cleared:
     if known.address != about.address and known.takes_jobs:
         raise Refused(
             f"there is a host {about.name} in the fleet already, at {known.address}",
-            tip="give this one another name: pushtrain agent start … --name NAME",
+            tip="give this one another name: pushtrain agent start … --name NAME; where that was this machine's own "
+            f"address: again after {HOST_SILENT_S:g} s",
         )
     # One that it refused for what it knew of it before is shown with what the host has now.
     refused = known.states & {"INVAL", "INVALID_REG"}
