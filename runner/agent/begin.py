@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from runner.agent import (
     addresses,
+    clock,
     daemons,
     elastic,
     inventory,
@@ -202,7 +203,7 @@ def _ready(
         role=role,
         head_slurm=versions_of.slurm if versions_of else None,
         head_pushtrain=versions_of.pushtrain if versions_of else None,
-        clock_off_s=needs.clock_off_s(clock_of, Ports().metrics) if clock_of else None,
+        clock_off_s=clock.settled_ahead_s(clock_of, Ports().metrics, up_s=clock.up_s()) if clock_of else None,
         taken=ports.taken(listens),
     )
     if lacks:

@@ -27,6 +27,7 @@ CLOCK_S = 3.0
 CLIENTS_CLOCK_S = 60.0
 """Munge refuses what is five minutes off."""
 CLOCK_CURE = "sudo timedatectl set-ntp true; or: sudo apt-get install chrony"
+_UNDER_WAY_S = 2.0
 _BUILT_S = 1_760_000_000.0  # No clock is right that shows an earlier time than this was written.
 _DRIVER = (
     "nvidia-smi says more; sudo modprobe nvidia, or reboot; after an upgrade of the kernel: sudo dkms autoinstall, "
@@ -89,21 +90,21 @@ def listed(missing: Iterable[Missing]) -> str:
 def clock_off_s(address: str, port: int, *, within_s: float = 5.0) -> float | None:
     """Return by how much this clock is ahead of another host's, by an HTTP server on it; None where it is not known.
 
-    That says whole seconds: half of one is guessed, and may be wrong.
+    That says whole seconds: half of one is guessed, and may be wrong. An answer that was long under way says nothing.
     """
     asked_s = time.time()
     connection = http.client.HTTPConnection(address, port, timeout=within_s)
     try:
         connection.request("HEAD", "/")
-        told, asked_s = connection.getresponse().getheader("Date"), (asked_s + time.time()) / 2
+        told, took_s = connection.getresponse().getheader("Date"), time.time() - asked_s
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-    if told is None:
+    if told is None or took_s > _UNDER_WAY_S:
         return None
     try:
-        return asked_s - email.utils.parsedate_to_datetime(told).timestamp() - 0.5
+        return asked_s + took_s / 2 - email.utils.parsedate_to_datetime(told).timestamp() - 0.5
     except ValueError:
         return None
 

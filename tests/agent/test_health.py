@@ -303,3 +303,15 @@ def test_of_a_small_disk_a_twentieth_has_to_be_free() -> None:
 def test_the_reason_is_remembered_as_json(host: Host) -> None:
     check(host)
     assert json.loads((host.run / "health.json").read_text()) == {"docker_failures": 1, "drained": ""}
+
+
+def test_a_machine_that_has_just_booted_is_given_time_to_set_its_clock() -> None:
+    with heads_clock() as (port, head):
+        head.late_s = 10.0
+        assert clock.settled_ahead_s("127.0.0.1", port, up_s=1000.0) == pytest.approx(10.0, abs=1.5)
+        head.right_after = 2
+        found = clock.settled_ahead_s("127.0.0.1", port, up_s=20.0, within_s=60.0, pause_s=0.01)
+        assert found == pytest.approx(0.0, abs=1.5)
+        head.late_s = 10.0
+        found = clock.settled_ahead_s("127.0.0.1", port, up_s=20.0, within_s=0.1, pause_s=0.01)
+        assert found == pytest.approx(10.0, abs=1.5)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from runner.lock import is_held
+from runner.lock import held
 from tests.fixtures.docker import cache_folder
 from tests.services.slots import SLOTS, lock_of
 
@@ -25,21 +25,23 @@ _GB = 10**9
 def make_room(cache: Path, wanted: int) -> list[Path]:
     """Deletes kept folders of `cache` that no running test has until `wanted` bytes are free; returns them."""
     deleted = []
-    for folder in sorted(_kept(cache), key=lambda each: each.stat().st_mtime):
+    for folder, lock in sorted(_kept(cache), key=lambda each: each[0].stat().st_mtime):
         if shutil.disk_usage(cache).free >= wanted:
             break
-        _delete(folder)
-        deleted.append(folder)
+        with held(lock) as free:
+            if free:
+                _delete(folder)
+                deleted.append(folder)
     return deleted
 
 
-def _kept(cache: Path) -> Iterator[Path]:
-    """Each is made again by the tests that miss it."""
+def _kept(cache: Path) -> Iterator[tuple[Path, Path]]:
+    """Folders, each of which is made again by the tests that miss it, and what is locked while tests have them."""
     for slot in range(SLOTS):
         for kind, lock in (("docker", "{}.lock"), ("lab", "lab-{}.lock")):
             folder = cache / f"{kind}-{slot}"
-            if folder.is_dir() and not is_held(lock_of(lock, slot)):
-                yield folder
+            if folder.is_dir():
+                yield folder, lock_of(lock, slot)
 
 
 def _delete(folder: Path) -> None:
