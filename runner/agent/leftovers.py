@@ -16,6 +16,7 @@ from typing import Literal
 from runner.agent import cards, docker_socket
 from runner.errors import EngineError
 from runner.host.docker_host import JOB_LABEL, LABEL, RUN_LABEL
+from runner.host.held import held_marks
 from runner.host.leash import LEASH_GRACE_S, MARK
 from runner.lock import held
 from runner.slurm.client import run_folder
@@ -24,7 +25,6 @@ LOG, ENDED = "strangers.log", "strangers-ended"
 LOG_BYTES = 2**20
 GRACE_S = 5.0
 GONE_WITHIN_S = 20.0
-_LEASH = b"runner.host.leash"
 # Slurm's own: its programs, and the scripts that it runs around a job, such as this one.
 _SLURM = frozenset({"slurmd", "slurmstepd", "slurmctld"})
 _SCRIPT = b"SLURM_SCRIPT_CONTEXT"
@@ -86,16 +86,6 @@ def began_s(left: Left) -> float | None:
         return None
     booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
     return int(booted.split()[1]) + int(rest[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def held_marks() -> tuple[str, ...]:
-    """Return the marks whose host process lives, or whose guardian is about to end what it ran."""
-    found = []
-    for pid in _pids():
-        words = _read(pid, "cmdline").split(b"\0")
-        if _LEASH in words[:-1]:
-            found.append(words[words.index(_LEASH) + 1].decode(errors="replace"))
-    return tuple(found)
 
 
 def is_held(left: Left, marks: Iterable[str]) -> bool:

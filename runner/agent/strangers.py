@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from runner.agent import inventory, leftovers, membership
 from runner.agent.leftovers import Left
 from runner.errors import EngineError, PushtrainError
+from runner.host.held import held_marks
 from runner.slurm import Slurm, allocated
 from runner.slurm.client import run_folder
 
@@ -59,7 +60,7 @@ def clear(node: str, *, slurm: Slurm, evict: bool) -> Cleared:
     # Before the jobs: what a job starts meanwhile is not among them.
     ours, on_gpus = _ours(), leftovers.unanswered(leftovers.on_gpus)[0]
     here = jobs_here(slurm, node)
-    marks = leftovers.held_marks()
+    marks = held_marks()
     strays = {left.id for left in ours if is_stray(left, here, marks)}
     ended, still = leftovers.end(lambda: tuple(left for left in _ours() if left.id in strays))
     uuids = inventory.read_gpus()

@@ -31,6 +31,7 @@ class Attempt:
 
     `tell(event, keep=)` tells the supervisor. `post(act)` is called from threads and has the loop call `act`, unless a
     later attempt has begun by then. `gpu_use` looks at the job's GPUs, `before` is the attempt before on this host.
+    `on_makes` is told whether Docker is making something for it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Attempt:
         post: Callable[[Attempt, Callable[[], None]], None],
         gpu_use: GpuUse,
         before: Attempt | None = None,
+        on_makes: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.number = job.attempt
         self._tell_all, self._post_all = tell, post
@@ -58,6 +60,7 @@ class Attempt:
             on_progress=lambda event: self._tell({"event": "progress", **event}, keep=False),
             gpu_use=gpu_use,
             before=before._node if before is not None else None,
+            on_makes=on_makes,
         )
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import DatasetError, PlanError
-from runner.host.docker_host import JOB_LABEL, LABEL, RUN_LABEL, devices, owner
+from runner.host.docker_host import JOB_LABEL, LABEL, RUN_LABEL, SEEN_LABEL, devices, owner, seen
 from runner.host.job import IN_CONTAINER, rank_environment
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def of_all(job: Job) -> dict[str, Any]:
     """What holds for every container of a run."""
     return {
         "image": job.image,
-        "labels": labels(job, os.environ),
+        "labels": {**labels(job, os.environ), SEEN_LABEL: seen()},
         "user": "{}:{}".format(*owner()),
         "init": True,
         "stdin_open": True,

@@ -92,10 +92,15 @@ class ContainerRank:
 
 
 class ContainerRanks:
-    """Starts the processes of one node in containers without capabilities, as a user that is not root."""
+    """Starts the processes of one node in containers without capabilities, as a user that is not root.
 
-    def __init__(self, job: Job, datasets: Mapping[str, str]) -> None:
-        self._job, self._datasets = job, datasets
+    `on_makes` is told when Docker begins to make some that it may be left with, and when it is not any more.
+    """
+
+    def __init__(
+        self, job: Job, datasets: Mapping[str, str], *, on_makes: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        self._job, self._datasets, self._on_makes = job, datasets, on_makes
         self._client = connect(streams=2 * len(job.processes) + 1, patience_s=DOCKER_WITHIN_S)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="containers")
         self._lock = threading.Lock()
@@ -105,21 +110,31 @@ class ContainerRanks:
         self._signaller: Signaller | None = None
         self._streams: list[Execution | Stream] = []
         self._kernel_kills = 0
+        # The names of those that Docker was asked for, and has not answered yet.
+        self._unanswered: set[str] = set()
         self._closed = False
 
     def join(self) -> None:
         """Make the node's place on the run's network (node 0 makes the network) and its containers, none started.
 
-        Blocks until the network is there. Raises EngineError when it does not come, or Docker refuses.
+        Blocks until the network is there. Raises EngineError when it does not come, or Docker refuses, or this is
+        closed meanwhile.
         """
-        self._pool.submit(remove_ended, self._client)  # What comes of it is of no interest to this run.
+        with self._lock:
+            self._require_open()
+            self._on_makes(True)
+            self._pool.submit(remove_ended, self._client)  # What comes of it is of no interest to this run.
         if self._job.network is not None:
             self._await_network(self._job.network)
         if self._needs_holder():
             self._node()
         direct = [process for process in self._job.processes if process.kind == "direct"]
-        for process, made in [(process, self._pool.submit(self._create, process)) for process in direct]:
-            self._created[process.rank] = made.result()
+        with self._lock:
+            self._require_open()
+            makes = {process.rank: self._pool.submit(self._create, process) for process in direct}
+        for rank, made in makes.items():
+            self._created[rank] = made.result()
+        self._on_makes(False)
 
     def start(self, process: Process, sink: Callable[[bytes], None]) -> ContainerRank | LauncherRank:
         """Start one process. Blocks for 0.1 to 0.3 s; see `start_all`. Raises EngineError when Docker refuses."""
@@ -198,7 +213,10 @@ class ContainerRanks:
         return told | {rank: dump.result()[0] for rank, dump in dumps.items()}
 
     def close(self) -> None:
-        """Remove the containers of this node. Safe to repeat."""
+        """Remove the containers of this node, those too that Docker is making, and make none from now on.
+
+        Safe to repeat.
+        """
         with self._lock:
             self._closed = True
         if self._signaller is not None:
@@ -206,6 +224,8 @@ class ContainerRanks:
         self._pool.shutdown(wait=True)
         try:
             end_containers(self._job.mark, grace_s=0)
+            if not self._unanswered:
+                self._on_makes(False)
         except (
             EngineError
         ):  # Without their Docker containers run on, and are processes of this machine all the same.
@@ -228,6 +248,7 @@ class ContainerRanks:
         deadline_s = time.monotonic() + NETWORK_WITHIN_S
         with translated("the run's network cannot be made"):
             while not self._client.networks.list(names=[name]):
+                self._require_open()
                 if self._job.node_rank == 0:
                     self._make_network(name)
                 elif time.monotonic() > deadline_s:
@@ -266,7 +287,19 @@ class ContainerRanks:
                 place = {"network_mode": shared, "ipc_mode": shared}
         settings = container_settings.of_rank(self._job, process, datasets=self._datasets)
         with translated(f"rank {process.rank} cannot be started"):
-            return self._client.containers.create(**settings, **place)
+            return self._make({**settings, **place})
+
+    def _make(self, settings: dict[str, Any]) -> Container:
+        """Raises the SDK's errors, EngineError where this was closed."""
+        self._require_open()
+        self._unanswered.add(settings["name"])
+        made = self._client.containers.create(**settings)
+        self._unanswered.discard(settings["name"])
+        return made
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise EngineError("the attempt ended before its containers were made", tip="pushtrain show")
 
     def _node(self) -> Container:
         """The holder. No rank can be it: Docker takes the network away from all when the holder ends."""
@@ -274,7 +307,7 @@ class ContainerRanks:
             if self._holder is None:
                 settings = container_settings.of_node(self._job, datasets=self._datasets)
                 with translated("the node's container cannot be started"):
-                    holder = self._client.containers.create(**settings, **self._place())
+                    holder = self._make({**settings, **self._place()})
                     self._streams.append(attach(holder))
                     holder.start()
                 self._holder = holder

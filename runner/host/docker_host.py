@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import DockerAway, EngineError
+from runner.host.held import held_marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,8 +28,15 @@ LABEL = "pushtrain.mark"
 RUN_LABEL = "pushtrain.run"
 # The batch system's job, by which a host that it cleans up finds what the job left.
 JOB_LABEL = "pushtrain.job"
+# Whoever sees the same processes can tell whether the host process of a container still lives.
+SEEN_LABEL = "pushtrain.seen"
 REMOVED_WITHIN_S = 60
 ENDED_FOR_S = 60
+# What Docker was asked for is made by then, if it answers other questions at once meanwhile.
+QUIET_S = 20.0
+AT_ONCE_S = 1.0
+# A Docker that does not come back for so long is left to whoever starts something here next.
+GIVEN_UP_AFTER_S = 600.0
 # A Docker that is being started answers by then.
 STARTED_WITHIN_S = 5.0
 CHUNK_BYTES = 64 * 1024
@@ -223,24 +231,51 @@ def remove_all(containers: Iterable[Container]) -> None:
             done.result()
 
 
-def remove_ended(client: docker.DockerClient) -> None:
+def seen() -> str:
+    """Which processes are seen from here: all that share this have the same answer to who lives."""
+    return os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # no path, but a name of the kernel's
+
+
+def remove_ended(client: docker.DockerClient, *, for_s: float = ENDED_FOR_S) -> None:
     """Remove what host processes left that were killed with their guardians: such containers end, and stay.
 
-    What ended within the minute is its own host process's to look at. Safe to repeat. Raises EngineError.
+    Or they were never started, which no lease ends. What came to that within the minute is its own host process's to
+    look at, and what is not started as long as that lives. Safe to repeat. Raises EngineError.
     """
-    filters: dict[str, Any] = {"label": LABEL, "status": ["exited", "dead"]}
+    filters: dict[str, Any] = {"label": LABEL, "status": ["created", "exited", "dead"]}
     with translated("containers cannot be listed"):
-        ended = client.containers.list(all=True, ignore_removed=True, filters=filters)
-    before = datetime.now(UTC) - timedelta(seconds=ENDED_FOR_S)
-    for container in ended:
+        found = client.containers.list(all=True, ignore_removed=True, filters=filters)
+    held = held_marks()  # Asked for later: a guardian is there before the containers are.
+    before = datetime.now(UTC) - timedelta(seconds=for_s)
+    for container in found:
+        began = container.status == "created"
+        if began and (container.labels.get(SEEN_LABEL) != seen() or container.labels[LABEL] in held):
+            continue
         # To the second is enough; Docker says it to the nanosecond, which Python does not read.
-        at = datetime.fromisoformat(container.attrs["State"]["FinishedAt"][:19] + "+00:00")
-        if at < before:
+        said = container.attrs["Created"] if began else container.attrs["State"]["FinishedAt"]
+        if datetime.fromisoformat(said[:19] + "+00:00") < before:
             remove(container)
 
 
-def end_containers(mark: str, *, grace_s: float) -> None:
-    """Stop and remove every container that carries the mark. Safe to repeat."""
+def remove_late(mark: str, *, quiet_s: float = QUIET_S, within_s: float = GIVEN_UP_AFTER_S) -> None:
+    """Remove what Docker still makes of what a host process asked it for that has ended. Safe to repeat.
+
+    Returns when it has made nothing for `quiet_s` and answered at once all the while, or `within_s` is over.
+    """
+    gives_up_s = time.monotonic() + within_s
+    quiet_from_s = time.monotonic()
+    while (asked_s := time.monotonic()) < min(gives_up_s, quiet_from_s + quiet_s):
+        try:
+            found = end_containers(mark, grace_s=0)
+        except EngineError:
+            found = 1  # Nobody knows.
+        if found or time.monotonic() > asked_s + AT_ONCE_S:
+            quiet_from_s = time.monotonic()
+        time.sleep(0.5)
+
+
+def end_containers(mark: str, *, grace_s: float) -> int:
+    """Stop and remove every container that carries the mark. Returns how many there were. Safe to repeat."""
     client = connect()
     with translated("containers cannot be listed"):
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{LABEL}={mark}"})
@@ -248,6 +283,7 @@ def end_containers(mark: str, *, grace_s: float) -> None:
         _ask_to_stop(found, grace_s=grace_s)
     remove_all(found)
     client.close()
+    return len(found)
 
 
 def _ask_to_stop(containers: Sequence[Container], *, grace_s: float) -> None:

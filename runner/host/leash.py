@@ -21,6 +21,7 @@ from pathlib import Path
 
 from runner.errors import EngineError
 from runner.host import orphans
+from runner.host.held import GUARDIAN
 
 MARK = "PUSHTRAIN_MARK"
 LEASH_GRACE_S = 5.0
@@ -39,6 +40,7 @@ class Leash:
     def __init__(self) -> None:
         self._guardian: subprocess.Popen[str] | None = None
         self._mark = ""
+        self._makes = False
 
     def hold(self, mark: str, *, in_docker: bool) -> None:
         """Start the guardian that ends what carries the mark if this process dies; an earlier one is let go."""
@@ -46,7 +48,7 @@ class Leash:
         self._mark = mark
         kind = "docker" if in_docker else "local"
         self._guardian = subprocess.Popen(
-            [sys.executable, "-m", "runner.host.leash", mark, kind, str(LEASH_GRACE_S)],
+            [sys.executable, "-m", GUARDIAN, mark, kind, str(LEASH_GRACE_S)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -54,15 +56,27 @@ class Leash:
         )
         orphans.spare(self._guardian.pid)
 
+    def makes(self, makes: bool) -> None:
+        """Say whether Docker is making something for this attempt, which may come when nobody waits for it any more."""
+        self._makes = makes
+        guardian = self._guardian
+        if guardian is None or guardian.stdin is None:
+            return
+        with contextlib.suppress(OSError, ValueError):  # It was killed, or has been let go.
+            guardian.stdin.write("makes\n" if makes else "made\n")
+            guardian.stdin.flush()
+
     def drop(self) -> None:
         """Let the guardian go where nothing is left to end, and leave the rest to it otherwise. Safe to repeat."""
         guardian, self._guardian = self._guardian, None
+        makes, self._makes = self._makes, False
         if guardian is None or guardian.stdin is None:
             return
-        if not marked_processes(self._mark):
+        if not makes and not marked_processes(self._mark):
             guardian.communicate("done")
         else:  # It holds the leases of the GPUs as long as something of the attempt may use them.
-            guardian.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                guardian.stdin.close()
 
 
 def _inherited_leases() -> tuple[int, ...]:
@@ -163,7 +177,8 @@ def main(argv: list[str]) -> int:
     os.setsid()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    if sys.stdin.read().strip() == "done":
+    said = sys.stdin.read().split()
+    if said[-1:] == ["done"]:
         return 0
     if kind == "docker":
         from runner.host.docker_host import end_containers
@@ -174,6 +189,12 @@ def main(argv: list[str]) -> int:
             end_containers(mark, grace_s=grace_s)
     _end_at_last(mark, grace_s=grace_s, within_s=float(argv[3]) if argv[3:] else KILLED_WITHIN_S)
     shutil.rmtree(shared_memory(mark), ignore_errors=True)
+    if said[-1:] == ["makes"]:
+        from runner.host.docker_host import remove_late
+
+        for lease in _inherited_leases():
+            os.close(lease)  # What was never started uses no GPU.
+        remove_late(mark)
     return 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import removal
-from runner.errors import Displaced, PushtrainError, StoreError
+from runner.errors import Displaced, EngineError, PushtrainError, StoreError
 from runner.host import gang_folder, nofollow
 from runner.host.faults import disk_full
 from runner.host.gpu_series import GpuStream
@@ -45,7 +45,7 @@ class Node:
     """What a Job says, done on this host. `on_first_line` is called for each rank, from a thread of its own.
 
     `on_progress` is called by `fetch`, every two seconds, with what is brought: `what`, `bytes`, `total`; with
-    `waits` where it is waited for. `before` is the same node in the attempt before.
+    `waits` where it is waited for, `on_makes` as by ContainerRanks. `before` is the same node in the attempt before.
     """
 
     def __init__(
@@ -56,8 +56,9 @@ class Node:
         on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
         gpu_use: GpuUse | None = None,
         before: Node | None = None,
+        on_makes: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        self.job = job
+        self.job, self._on_makes = job, on_makes
         self._on_progress = on_progress
         self._store = open_store(job.store)
         self._ownership = Ownership(job, self._store)
@@ -68,6 +69,8 @@ class Node:
         }
         self._datasets: dict[str, str] = {}
         self._ranks: Ranks | None = None
+        self._closed = False
+        self._joining = threading.Lock()
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._mirror: Any = None
@@ -96,7 +99,15 @@ class Node:
             self._lay_out()
             image.result()
             if job.processes:
-                self.ranks.join()
+                self._join()
+
+    def _join(self) -> None:
+        """Not where the attempt was closed while its files were brought: nobody would remove what is made then."""
+        with self._joining:
+            if self._closed:
+                raise EngineError("the attempt ended while it was prepared", tip="pushtrain show")
+            ranks = self.ranks
+        ranks.join()
 
     def _bring_image(self) -> Future[None]:
         """Begin to: a thread goes on with it, which this process does not wait for where all else fails."""
@@ -266,7 +277,9 @@ class Node:
             self._ranks = None
 
     def close(self) -> None:
-        """Stop keeping, leave nothing behind. Safe to repeat."""
+        """Stop keeping, leave nothing behind, begin nothing more. Safe to repeat."""
+        with self._joining:
+            self._closed = True
         self._stop_keeping()
         self.close_ranks()
 
@@ -274,7 +287,7 @@ class Node:
         if self.job.image is not None:
             from runner.host.containers import ContainerRanks
 
-            return ContainerRanks(self.job, self._datasets)
+            return ContainerRanks(self.job, self._datasets, on_makes=self._on_makes)
         from runner.host.processes import LocalRanks
 
         return LocalRanks(self.job, self._datasets)

@@ -203,6 +203,7 @@ class Service:
             post=lambda attempt, act: self._inbox.put((attempt, act)),
             gpu_use=self._gpu_use,
             before=before,
+            on_makes=self._leash.makes,
         )
 
     def _check_deadlines(self) -> None:
