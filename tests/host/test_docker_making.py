@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from runner.host.docker_host import LABEL, SEEN_LABEL, connect, remove_ended
+from runner.host.held import GUARDIAN
 from runner.launch import Process
 from tests.engines.project import wait_for
 from tests.fakes.slow_docker import SlowDocker, slow_docker
 from tests.services.dockerd import DockerEngine
 
-from .hosting import direct, job, local_host, under_launcher
+from .hosting import Hosted, direct, job, local_host, under_launcher
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -52,6 +53,13 @@ def looked_for(mark: str, slow: SlowDocker) -> bool:
     return any("/containers/json" in line and mark.partition(":")[0] in line for line in slow.asked)
 
 
+def guardian_of(host: Hosted) -> int:
+    (guardian,) = (
+        pid for pid in host.children() if GUARDIAN.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    return guardian
+
+
 def until_made(slow: SlowDocker) -> None:
     slow.go_on()
     assert slow.done.wait(WITHIN_S)
@@ -78,10 +86,14 @@ def test_a_guardian_removes_what_docker_makes_after_the_end_of_the_host_process(
     with local_host(tmp_path) as host:
         host.channel.send("fetch", job=told.to_json())
         assert slow.held.wait(WITHIN_S)
+        guardian = guardian_of(host)
         os.kill(host.pid, signal.SIGKILL)
         wait_for(lambda: looked_for(told.mark, slow), what="the guardian's look", within_s=WITHIN_S)
         until_made(slow)
         wait_for(lambda: not names(docker), what="the end of all containers", within_s=WITHIN_S)
+        os.kill(
+            guardian, signal.SIGKILL
+        )  # It goes on looking for some seconds, and this Docker is gone by then.
 
 
 def test_an_attempt_that_is_over_before_its_image_is_there_makes_no_containers(
