@@ -36,7 +36,7 @@ ENDED_FOR_S = 60
 QUIET_S = 20.0
 AT_ONCE_S = 1.0
 # A Docker that does not come back for so long is left to whoever starts something here next.
-GIVEN_UP_AFTER_S = 120.0
+GIVEN_UP_AFTER_S = 90.0
 # A Docker that is being started answers by then.
 STARTED_WITHIN_S = 5.0
 CHUNK_BYTES = 64 * 1024
