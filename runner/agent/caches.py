@@ -275,12 +275,21 @@ def _mounted() -> list[str]:
 
 
 def _images() -> frozenset[str]:
-    return frozenset(row["Image"] for row in _containers())
+    """All names of the images that containers were made of: Docker would let go all but the last."""
+    containers = _containers()
+    used = {row["ImageID"] for row in containers}
+    rows = [row for row in _listed("/images/json") if row["Id"] in used]
+    names = {name for row in rows for names in (row["RepoTags"], row["RepoDigests"]) for name in names or ()}
+    return frozenset(names | {row["Image"] for row in containers})
 
 
 def _containers() -> list[dict[str, Any]]:
+    return _listed("/containers/json?all=1")
+
+
+def _listed(path: str) -> list[dict[str, Any]]:
     try:
-        return list(docker_socket.get("/containers/json?all=1"))
+        return list(docker_socket.get(path))
     except EngineError:
         return []  # Docker keeps what its containers use, and takes nothing away while it does not answer.
 

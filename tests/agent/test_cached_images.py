@@ -63,6 +63,17 @@ def test_only_images_of_ours_that_no_container_uses_are_evicted(
 
 
 @pytest.mark.usefixtures("tagged")
+def test_no_name_of_an_image_that_a_container_uses_is_evicted(
+    docker_engine: DockerEngine, tmp_path: Path
+) -> None:
+    second = f"registry.example.org/pushtrain-env:{BUSY}"
+    docker_engine.docker("tag", f"pushtrain/env:{BUSY}", second)
+    kept = caches.keep(tmp_path, open_store(tmp_path / "store"), quota="0%", now_s=time.time() + 60)
+    assert kept.evicted == (f"image pushtrain/env:{IDLE}",)
+    docker_engine.docker("image", "rm", second)
+
+
+@pytest.mark.usefixtures("tagged")
 def test_a_data_set_that_a_container_has_mounted_stays(
     docker_engine: DockerEngine, base_image: str, tmp_path: Path
 ) -> None:
