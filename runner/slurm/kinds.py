@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from runner.gpus import Gpu, matches
 from runner.slurm.labels import feature, of_gpu
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runner.place import Gang
     from runner.slurm.nodes import Node
@@ -27,21 +28,31 @@ class Kinds:
 def chosen(gang: Gang, known: Sequence[Node]) -> Kinds:
     """The types of GPU for a gang, both empty where any will do.
 
-    Raises NoCapacity where no host has the model now, or where several types have it and no host says which is its own.
+    Raises NoCapacity where no host has the model now, where there are too few of any one type, or where several types
+    have it and no host says which is its own.
     """
     if not gang.gpus_per_node or gang.gpu_model is None:
         return Kinds()
     labels = {feature(*each) for each in gang.labels}
     hosts = [node for node in known if labels <= set(node.features)]
-    kinds = _matching(gang, hosts)
+    there = _matching(gang, hosts)
+    if not there:
+        raise _none(gang, known)
+    least = gang.min_nodes or gang.nodes
+    kinds = [kind for kind, number in there.items() if number >= least]
+    if not kinds:
+        raise _too_few(gang, there)
     if len(kinds) == 1:
         return Kinds(gres_type=kinds[0])
-    marked = [kind for kind in kinds if any(of_gpu(kind) in node.features for node in hosts)]
-    if len(marked) == 1:
-        return Kinds(gres_type=marked[0])
+    carried = {kind: sum(of_gpu(kind) in node.features for node in hosts) for kind in kinds}
+    marked = [kind for kind in kinds if carried[kind]]
     if not marked:
-        raise _none(gang, known) if not kinds else _several(gang, kinds)
-    return Kinds(features=tuple(of_gpu(kind) for kind in marked))
+        raise _several(gang, kinds)
+    # Asked for by its feature, a type has only the hosts that carry it.
+    whole = [kind for kind in marked if carried[kind] >= least]
+    if len(whole) > 1:
+        return Kinds(features=tuple(of_gpu(kind) for kind in whole))
+    return Kinds(gres_type=(whole or marked)[0])
 
 
 def card(kind: str) -> Gpu:
@@ -62,18 +73,18 @@ def wrong(gang: Gang, models: Iterable[str], kinds: Iterable[str]) -> str:
     return next((gpu.model for gpu in found if not matches(gpu, gang.gpu_model)), "")
 
 
-def _matching(gang: Gang, hosts: Sequence[Node]) -> list[str]:
-    """Only that which is called by all of the wanted words and no others, where there is one."""
-    kinds = sorted(
-        {
-            kind
-            for node in hosts
-            for kind, count in node.gpus.items()
-            if count >= gang.gpus_per_node and matches(card(kind), gang.gpu_model)
-        }
+def _matching(gang: Gang, hosts: Sequence[Node]) -> dict[str, int]:
+    """On how many hosts each is; only that which is called by all of the wanted words and no others, where there is."""
+    found = Counter(
+        kind
+        for node in hosts
+        for kind, count in node.gpus.items()
+        if count >= gang.gpus_per_node and matches(card(kind), gang.gpu_model)
     )
     asked = Gpu(index=0, uuid="", model=gang.gpu_model or "", memory_bytes=0)
-    return [kind for kind in kinds if matches(asked, kind.replace("_", " "))] or kinds
+    kinds = sorted(found)
+    exact = [kind for kind in kinds if matches(asked, kind.replace("_", " "))]
+    return {kind: found[kind] for kind in exact or kinds}
 
 
 def _none(gang: Gang, known: Sequence[Node]) -> NoCapacity:
@@ -81,6 +92,16 @@ def _none(gang: Gang, known: Sequence[Node]) -> NoCapacity:
     return NoCapacity(
         f"no host has {gang.gpus_per_node} GPUs of the model {gang.gpu_model} now; there are: {there}",
         tip="pushtrain runners, and again once such a host is there; or ask for another model in train.yml",
+    )
+
+
+def _too_few(gang: Gang, there: Mapping[str, int]) -> NoCapacity:
+    least, most = gang.min_nodes or gang.nodes, max(there.values())
+    found = ", ".join(f"{number} of {kind}" for kind, number in there.items())
+    return NoCapacity(
+        f"{least} hosts with {gang.gpus_per_node} GPUs of the model {gang.gpu_model} each, all of one type, "
+        f"are wanted, and there are: {found}",
+        tip=f"set resources.nodes in train.yml to {most} at most, or: pushtrain runners",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,12 +43,25 @@ def constraint(features: Iterable[str], kinds: Sequence[str]) -> str:
 
 def satisfied(constraint: str, features: Collection[str]) -> bool:
     """Whether a host with these features could do; True as well for what Slurm alone understands."""
-    words = [word for word in re.split(r"[&,]", constraint) if word]
+    words = _words(constraint)
     choices = [word[1:-1].split("|") for word in words if _CHOICE.fullmatch(word)]
     plain = {word for word in words if not _CHOICE.fullmatch(word)}
     if any(_MORE_THAN_A_LIST.search(word) for word in plain):
         return True
     return plain <= set(features) and all(set(features) & set(each) for each in choices)
+
+
+def alternatives(constraint: str) -> tuple[str, ...]:
+    """What a constraint comes to, once for each of the kinds that it leaves open: all hosts of a job meet one of these.
+
+    To count hosts that meet the constraint each by itself tells too many.
+    """
+    words = ([word] if not _CHOICE.fullmatch(word) else word[1:-1].split("|") for word in _words(constraint))
+    return tuple("&".join(each) for each in product(*words))
+
+
+def _words(constraint: str) -> list[str]:
+    return [word for word in re.split(r"[&,]", constraint) if word]
 
 
 def named(text: str) -> str:

@@ -10,7 +10,7 @@ from runner.errors import EngineError
 from runner.slurm.hostlist import expand
 from runner.slurm.nodes import nodes
 from runner.slurm.queue import jobs
-from runner.slurm.waiting import fits
+from runner.slurm.waiting import alike
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -66,7 +66,7 @@ def take_back(slurm: Slurm, job: Job, hosts: Collection[str], known: Sequence[No
 def others_do(job: Job, known: Sequence[Node], *, without: Collection[str]) -> bool:
     """Whether enough hosts that take jobs, free or not, or off, could be the job's but for those. Pure."""
     others = [each for each in known if each.name not in without and each.may_take_jobs]
-    return sum(fits(job, each) for each in others) >= job.nodes
+    return any(len(hosts) >= job.nodes for hosts in alike(job, others))
 
 
 @contextlib.contextmanager

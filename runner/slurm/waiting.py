@@ -110,22 +110,25 @@ class Moment:
         if _QUOTA.fullmatch(reason):
             return Waiting(why=f"a limit of its account is reached ({reason})", starts_at_s=_starts(job))
         fitting = self._fit(job)
-        if len(fitting) < job.nodes:
-            why = f"it waits for {wants(job)}, and the fleet has {len(fitting) or 'none'} of that kind"
+        likeliest = _likeliest(job, fitting)
+        if len(likeliest) < job.nodes:
+            why = f"it waits for {wants(job)}, and the fleet has {len(likeliest) or 'none'} of that kind"
             return Waiting(why=why, starts_at_s=_starts(job))
         before = self._order[: bisect_left(self._ranks, _rank(job))]
         ahead = [each for each in before if self._competes(each, job)]
         holders = self._holders(job, fitting)
         return Waiting(
-            why=_why(job, fitting=fitting, ahead=ahead, holders=holders),
+            why=_why(job, fitting=likeliest, ahead=ahead, holders=holders),
             behind=tuple(dict.fromkeys(label(each) for each in (*holders, *ahead))),
             starts_at_s=_starts(job),
         )
 
     def _fit(self, job: Job) -> tuple[Node, ...]:
+        """Those of a type of which there are enough; of all types that fit where there are not."""
         demand = _demand(job)
         if demand not in self._fitting:
-            self._fitting[demand] = tuple(node for node in self.nodes if fits(job, node))
+            found = _enough(job, self.nodes) or {node.name for node in self.nodes if fits(job, node)}
+            self._fitting[demand] = tuple(node for node in self.nodes if node.name in found)
         return self._fitting[demand]
 
     def _competes(self, other: Job, job: Job) -> bool:
@@ -134,9 +137,8 @@ class Moment:
             return False
         pair = _demand(other), _demand(job)
         if pair not in self._meeting:
-            could = {node.name for node in self._fit(other) if node.takes_jobs}
-            meet = any(node.name in could for node in self._fit(job))
-            self._meeting[pair] = meet and len(could) >= other.nodes
+            could = _enough(other, [node for node in self._fit(other) if node.takes_jobs])
+            self._meeting[pair] = any(node.name in could for node in self._fit(job))
         return self._meeting[pair]
 
     def _holders(self, job: Job, fitting: Sequence[Node]) -> list[Job]:
@@ -168,7 +170,8 @@ def wants(job: Job) -> str:
         hosts += f" with {job.gpus_per_node} GPU{'s' * (job.gpus_per_node > 1)}{kind}"
         hosts += " each" if job.nodes > 1 else ""
     features = [feature for feature in re.split(r"[&,]", job.features) if feature not in ("", "pushtrain")]
-    return ", ".join((hosts, *(labels.named(feature) for feature in features)))
+    alike = ("all of one type",) if job.nodes > 1 and len(labels.alternatives(job.features)) > 1 else ()
+    return ", ".join((hosts, *(labels.named(feature) for feature in features), *alike))
 
 
 def label(job: Job) -> str:
@@ -187,6 +190,15 @@ def fits(job: Job, node: Node) -> bool:
     if have < job.gpus_per_node:
         return False
     return labels.satisfied(job.features, node.features)
+
+
+def alike(job: Job, nodes: Sequence[Node]) -> tuple[tuple[Node, ...], ...]:
+    """Those of the hosts that fit, by type where all of the job's have to be of one: it gets the hosts of one of these.
+
+    What is counted for a job is counted in each of them.
+    """
+    ways = [replace(job, features=each) for each in labels.alternatives(job.features)]
+    return tuple(tuple(node for node in nodes if fits(way, node)) for way in ways)
 
 
 def taken_by(
@@ -262,7 +274,22 @@ def _is_free(job: Job, node: Node) -> bool:
 
 
 def _free(job: Job, fitting: Sequence[Node]) -> int:
-    return sum(_is_free(job, node) for node in fitting)
+    return max(sum(_is_free(job, node) for node in hosts) for hosts in alike(job, fitting))
+
+
+def _enough(job: Job, nodes: Sequence[Node]) -> set[str]:
+    """The names of those that could be the job's, of types of which there are as many as it wants."""
+    return {node.name for hosts in alike(job, nodes) if len(hosts) >= job.nodes for node in hosts}
+
+
+def _likeliest(job: Job, fitting: Sequence[Node]) -> tuple[Node, ...]:
+    """All of the one type of which the job lacks the fewest: first hosts at all, then such as take jobs, then free."""
+
+    def lacks(hosts: Sequence[Node]) -> tuple[int, ...]:
+        there = [node for node in hosts if node.takes_jobs]
+        return tuple(max(job.nodes - each, 0) for each in (len(hosts), len(there), _free(job, hosts)))
+
+    return min(alike(job, fitting), key=lacks)
 
 
 def _why(job: Job, *, fitting: Sequence[Node], ahead: Sequence[Job], holders: Sequence[Job]) -> str:

@@ -11,6 +11,7 @@ from runner.fleet.rows import queue
 from runner.slurm.hostlist import expand
 from runner.slurm.nodes import Node
 from runner.slurm.nodes import read as read_nodes
+from runner.slurm.queue import Job
 from runner.slurm.waiting import Waiting, explain, fits, in_order, label, taken_by, wants, why_away
 from tests.fleet import recordings
 
@@ -260,3 +261,54 @@ def test_one_of_a_higher_priority_that_has_a_host_for_long_took_none_away() -> N
     assert started_s is not None
     assert "other-3c4d" in taken_by(["h2"], "p20", jobs, nodes, now_s=started_s + 5)
     assert "other-3c4d" not in taken_by(["h2"], "p20", jobs, nodes, now_s=started_s + 3600)
+
+
+def kind(name: str, kind: str, *, used: int = 0, states: str = "IDLE") -> Node:
+    said = f"NodeName={name} CPUTot=8 CPUAlloc={used} State={states} Gres=gpu:{kind}:2 GresUsed=gpu:{kind}:{used} "
+    return read_nodes(f"{said}AvailableFeatures=pushtrain,gpu__{kind}")[0]
+
+
+ALIKE = "it waits for 2 hosts with 2 GPUs each, a40 or a80, all of one type"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "why"),
+    [
+        ((kind("h0", "a40"), kind("h1", "a80")), f"{ALIKE}, and the fleet has 1 of that kind"),
+        (
+            (kind("h0", "a40"), kind("h1", "a40", used=2), kind("h2", "a80")),
+            f"{ALIKE}; 1 of 2 has them free",
+        ),
+        (
+            (kind("h0", "a40"), kind("h1", "a40", states="DOWN"), kind("h2", "a80")),
+            f"{ALIKE}; 1 of 2 can be had: h1 is down",
+        ),
+        (
+            (kind("h0", "a40"), kind("h1", "a40", used=2), kind("h2", "a80"), kind("h3", "a80")),
+            "hosts are free: Slurm is about to start it",
+        ),
+    ],
+)
+def test_hosts_are_counted_by_type_for_a_job_whose_hosts_have_to_be_of_one(
+    hosts: tuple[Node, ...], why: str
+) -> None:
+    job = _alike()
+    holder = dataclasses.replace(job, id="8", state="RUNNING", hosts="h1", comment="", user="alice")
+    waiting = explain(job, (job, holder), hosts)
+    assert waiting.why == why
+    assert waiting.behind == (("job 8 of alice",) if "free" in why and len(hosts) == 3 else ())
+
+
+def test_nobody_waits_behind_a_job_that_has_not_enough_hosts_of_one_type() -> None:
+    ahead = dataclasses.replace(_alike(), id="6", comment="", user="alice", priority=9)
+    job = dataclasses.replace(_alike(), nodes=1)
+    hosts = (kind("h0", "a40"), kind("h1", "a80"))
+    assert explain(job, (ahead, job), hosts).behind == ()
+    assert explain(job, (ahead, job), (*hosts, kind("h2", "a80"))).behind == ("job 6 of alice",)
+
+
+def _alike() -> Job:
+    return dataclasses.replace(
+        recordings.job("full", "big-5e6f"), id="7", reason="", nodes=2, gpus_per_node=2, gpu_type="",
+        features="[gpu__a40|gpu__a80]", starts_at_s=None, priority=1, partition="",
+    )  # fmt: skip

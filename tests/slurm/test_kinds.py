@@ -58,6 +58,26 @@ def test_a_model_that_no_host_has_now_is_refused_and_never_left_open(known: tupl
         chosen(gang("a100"), known)
 
 
+def test_a_type_of_which_there_are_too_few_hosts_is_not_asked_for() -> None:
+    third = host("h3", A80, labels.of_gpu(A80))
+    assert chosen(gang("a100", nodes=2), (*FLEET, third)) == Kinds(gres_type=A80)
+    assert chosen(gang("a100", nodes=2, min_nodes=1), FLEET) == chosen(gang("a100"), FLEET)
+
+
+def test_hosts_that_are_enough_only_with_those_of_another_type_are_refused_with_what_there_is() -> None:
+    for known in (FLEET, PLAIN):
+        with pytest.raises(
+            NoCapacity, match=f"2 hosts .* of one type, .*there are: 1 of {A40}, 1 of {A80}$"
+        ) as caught:
+            chosen(gang("a100", nodes=2), known)
+        assert "resources.nodes in train.yml to 1 " in caught.value.tip
+
+
+def test_a_type_that_too_few_hosts_carry_is_asked_for_by_its_name() -> None:
+    more = (host("h3", A40), host("h4", A80))
+    assert chosen(gang("a100", nodes=2), (*FLEET, *more)) == Kinds(gres_type=A40)
+
+
 def test_only_hosts_that_the_gang_can_have_count() -> None:
     known = (host("h0", A40, "pool_lab"), host("h1", A80), host("h2", "a100", "pool_lab", gpus=1))
     assert chosen(gang("a100", labels=(("pool", "lab"),)), known) == Kinds(gres_type=A40)
@@ -81,6 +101,8 @@ def test_a_constraint_is_understood_as_it_is_written() -> None:
     assert not labels.satisfied(text, ("pool_lab", f"gpu__{T4}"))
     assert not labels.satisfied(text, (f"gpu__{A80}",))
     assert labels.satisfied("", ())
+    assert labels.alternatives(text) == (f"pool_lab&gpu__{A40}", f"pool_lab&gpu__{A80}")
+    assert [labels.alternatives(each) for each in ("", "a|b", "pool_lab")] == [("",), ("a|b",), ("pool_lab",)]
     assert labels.satisfied("a|b", ())
     assert [labels.named(each) for each in text.split("&")] == ["pool: lab", f"{A40} or {A80}"]
     assert labels.label(labels.of_gpu("tesla_t4")) is None

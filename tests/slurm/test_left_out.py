@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from runner.slurm.left_out import others_do, put_back
@@ -39,6 +41,21 @@ def test_a_host_is_left_out_where_enough_others_could_be_the_jobs() -> None:
 )
 def test_a_host_is_not_left_out_where_the_job_would_wait_for_ever_then(third: Node) -> None:
     assert not others_do(JOB, [host("h0"), host("h1"), third], without={"h1"})
+
+
+@pytest.mark.parametrize(
+    ("kinds", "others"), [(("a40", "a40", "a80"), False), (("a40", "a80", "a40"), True), (("a40",) * 3, True)]
+)
+def test_a_host_is_left_out_only_where_enough_of_one_type_are_left_for_a_job_that_wants_one(
+    kinds: tuple[str, ...], others: bool
+) -> None:
+    job = replace(JOB, features="pool_lab&[gpu__a40|gpu__a80]")
+    fleet = [host(f"h{number}") for number in range(3)]
+    known = [
+        replace(each, features=(*each.features, f"gpu__{kind}"))
+        for each, kind in zip(fleet, kinds, strict=True)
+    ]
+    assert others_do(job, known, without={"h1"}) is others
 
 
 def cluster(*names: str, before: str = "", knows: bool = True) -> Said:
