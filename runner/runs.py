@@ -309,8 +309,10 @@ def _one_line(text: str) -> str:
 def clearing(store: Store, run_id: str) -> Iterator[None]:
     """Within the block whoever looks is told that what the run left is being removed. Raises StoreError."""
     store.write(key(run_id, "clearing"), b"")
-    yield
-    store.delete(key(run_id, "clearing"))
+    try:
+        yield
+    finally:
+        store.delete(key(run_id, "clearing"))
 
 
 def is_being_cleared(store: Store, run_id: str) -> bool:

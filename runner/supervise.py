@@ -6,6 +6,7 @@ What keeps the host from being that, such as a full disk, is told in the run, an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 from runner import engines, runs
-from runner.errors import Displaced, EngineError, NotFound, PushtrainError, StoreError
+from runner.errors import Displaced, EngineError, NotFound, PushtrainError, RunNotFound, StoreError
 from runner.host.faults import disk_full
 from runner.host.ownership import NOT_THIS_STORE
 from runner.interrupts import Watch
@@ -66,6 +67,13 @@ def give_up(error: EngineError, run_id: str, *, engine: str, store: str, home: P
     record.leave_for_later(error)
 
 
+def _has_ended(run_id: str, store: str) -> bool:
+    """Whether the run has ended; False where that cannot be read: whoever takes it up reads it again."""
+    with contextlib.suppress(RunNotFound, StoreError):
+        return Record(open_store(store), run_id).state.ended
+    return False
+
+
 def main(argv: list[str]) -> int:
     """Supervise one run to its end. Returns 0, 75 when another supervisor has it, or a fault's code."""
     parser = argparse.ArgumentParser(prog="pushtrain supervise")
@@ -89,6 +97,9 @@ def main(argv: list[str]) -> int:
         except OSError as error:
             logger.error("%s", error, exc_info=error)
             told = fault(error, home)
+            if _has_ended(asked.run, asked.store):
+                logger.warning("%s has ended, and this host did not clear up: %s", asked.run, told)
+                return 0  # Nobody is to try that again on its hosts.
             give_up(told, asked.run, engine=asked.engine, store=asked.store, home=home)
             raise told from error
     except PushtrainError as error:

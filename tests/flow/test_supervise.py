@@ -10,8 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from runner import entry, plan, runs
 from runner.errors import EngineError
+from runner.runs import State
 from runner.store import open_store
 from runner.supervise import fault
 from tests.flow import made
@@ -45,3 +48,27 @@ def test_a_machine_that_cannot_keep_a_supervisors_lock_says_so_in_the_run_which_
     assert not run.state.ended
     assert f"{socket.gethostname()} cannot supervise a run: " in run.reason
     assert run.tip.endswith(f"pushtrain resume {RUN}")
+
+
+@pytest.mark.parametrize("engine", ["local", "slurm"])
+def test_a_host_that_fails_after_the_runs_end_says_nothing_in_it_and_gives_nothing_up(
+    tmp_path: Path, engine: str
+) -> None:
+    home, store = tmp_path / "home", open_store(f"file://{tmp_path / 'store'}")
+    ended = made.run(store, RUN, State.PREPARING, State.RUNNING, State.SUCCEEDED, made=made.plan())
+    home.mkdir()
+    (home / "scratch").write_text("no folder")
+    argv = [sys.executable, "-m", "runner.supervise", RUN, "--engine", engine, "--store", store.uri]
+    done = subprocess.run(
+        argv, env={**os.environ, "PUSHTRAIN_HOME": str(home)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{RUN} has ended, and this host did not clear up: " in done.stderr
+    assert runs.load(store, RUN) == ended
+
+
+def test_a_run_whose_leavings_could_not_be_removed_is_not_being_cleared_any_more(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}")
+    with pytest.raises(OSError, match="full"), runs.clearing(store, RUN):
+        raise OSError("full")
+    assert not runs.is_being_cleared(store, RUN)
