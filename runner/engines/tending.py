@@ -205,8 +205,12 @@ class Tender:
             logger.warning("%s: what was synced is not sealed: %s", run.id, error)
             sealed = False
         runs.move(self._store, run.id, state, at_s=time.time(), reason=reason, tip=tip, exit_code=code)
-        if sealed:
+        if not sealed:
+            return
+        try:
             synced.drop(self._store, run)
+        except StoreError as error:  # Its outputs are whole: whoever looks at it has nothing to do with that.
+            logger.warning("%s: what was synced stays: %s", run.id, error)
 
     def _tell(self, run: Run, reason: str, *, tip: str = "") -> None:
         """Say it in the run, unless somebody moved it on since it was read: its job may have started meanwhile."""

@@ -15,9 +15,11 @@ from runner import plan as plans
 from runner.agent.queued import end_forgotten
 from runner.engines import synced
 from runner.engines.tending import Tender
+from runner.errors import StoreError
 from runner.record import Record
 from runner.runs import Attempt, Run, State, Supervisor
 from runner.store import Store, open_store
+from runner.store.directory import DirectoryStore
 from runner.sync import Mirror
 from tests.fakes.slurm import Said, host
 from tests.flow import made as flow
@@ -206,6 +208,27 @@ def test_a_run_that_slurm_puts_back_for_ever_keeps_what_was_synced_as_well(
     seen = looked(store, runs.load(store, run.id), waits(run, RestartCnt="40"))
     assert seen.state is State.FAILED
     assert b"outputs/weights" in store.read(runs.key(run.id, "outputs.json"))
+
+
+class Keeping(DirectoryStore):
+    """A store that removes nothing of runs that are sealed."""
+
+    def delete(self, key: str) -> None:
+        """Refuses, or as of any store."""
+        if list(self.keys(f"{key.partition('/live/')[0]}/outputs.json")):
+            raise StoreError(f"no answer for {key}")
+        super().delete(key)
+
+
+def test_a_store_that_does_not_remove_what_was_synced_is_no_fault_of_the_run_that_has_ended(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = made(store)
+    put_back(store, run, tmp_path)
+    runs.request_cancel(store, run.id, how="stop")
+    assert looked(Keeping(tmp_path), runs.load(store, run.id), waits(run)).state is State.CANCELLED
+    assert b"outputs/weights" in store.read(runs.key(run.id, "outputs.json"))
+    assert "what was synced stays: no answer for" in caplog.text
 
 
 def test_a_run_that_never_trained_ends_without_outputs(store: Store) -> None:
