@@ -8,7 +8,6 @@ ROOT/.tmp/…                 files that are not whole yet
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -31,9 +30,9 @@ from runner.store import (
     checked_key,
     local_error,
 )
-from runner.store.transfer import check_digest, check_unchanged, copy, hash_file, reading, whole_file
+from runner.store.transfer import check_digest, check_unchanged, copy, hash_file, move, reading, whole_file
 
-_PLACE_TRIES = 10
+_OPEN_TRIES = 10
 
 
 def open_store(root: str) -> DirectoryStore:
@@ -298,13 +297,7 @@ def _doing(doing: str, *, absent: str = "") -> Iterator[None]:
 
 def _place(part: Path, path: Path) -> None:
     """Renames within the file system, durably, making the folders of `path`."""
-    for _ in range(_PLACE_TRIES):  # `delete` in another process may remove a folder just made
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            part.replace(path)
-            break
-    else:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    move(part, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -319,7 +312,7 @@ def _gap(key: str, end: int, offset: int) -> Conflict:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Opens a stream for one writer at a time, making it and its folders."""
-    for _ in range(_PLACE_TRIES):  # As in `_place`: a `delete` may remove a folder just made.
+    for _ in range(_OPEN_TRIES):  # As in `move`: a `delete` may remove a folder just made.
         with suppress(FileNotFoundError):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()

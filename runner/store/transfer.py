@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import uuid
@@ -14,6 +15,7 @@ from runner.errors import Conflict, Corrupt, NotFound
 from runner.store import Blob, Progress, local_error
 
 CHUNK_BYTES = 4 << 20
+_MOVE_TRIES = 10
 
 
 class Hash:
@@ -46,12 +48,22 @@ def whole_file(path: Path, *, folder: Path | None = None) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
             yield file
-        part.replace(path)
+        move(part, path)
     except OSError as error:
         raise local_error(error, doing=f"writing {path}") from error
     finally:
         with suppress(OSError):  # what failed before says more than that this failed too
             part.unlink(missing_ok=True)
+
+
+def move(part: Path, path: Path) -> None:
+    """Renames within the file system, making the folders of `path`. Raises OSError."""
+    for _ in range(_MOVE_TRIES):  # Somebody who deletes a key may remove a folder just made.
+        with suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(path)
+            return
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 @contextmanager

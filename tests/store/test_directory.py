@@ -236,3 +236,14 @@ def test_a_stream_begins_though_the_last_key_beside_it_goes_at_that_moment(tmp_p
             begun = pool.submit(store.append, f"live/{number}/deep/log", b"x", offset=0)
             gone.result()
             begun.result()
+
+
+def test_a_file_is_put_though_the_last_key_beside_it_goes_at_that_moment(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    (tmp_path / "file").write_bytes(b"x")
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(300):
+            gone = pool.submit(store.delete, f"live/{number}/deep/other")
+            put = pool.submit(store.put_file, f"live/{number}/deep/file", tmp_path / "file")
+            gone.result()
+            put.result()
