@@ -151,7 +151,9 @@ def _once(desk: Desk, comment: Comment, command: comments.Command, number: int, 
     what came of it is kept until it is said.
     """
     store = desk.shop.store
-    key = f"github/{desk.name}/said/{comment.id}-{_digest(repr((replace(command, line=''), number)))}"
+    key = _key(desk, comment, repr((replace(command, line=""), number)))
+    if _is_there(store, f"{key}-done"):  # Older versions marked it so.
+        return _Done()
     turn = Lease(store, f"{key}-turn", by=_answerer(desk), lasts_s=TURN_S)
     while (standing := turn.take()) == "theirs":
         time.sleep(TURN_POLL_S)
@@ -229,14 +231,9 @@ def _say_once(desk: Desk, comment: Comment, answers: str, *, unsaid: Sequence[st
     """Post the answer, unless an earlier attempt of this job, or of the comment as it was, said just this."""
     assert comment.pull is not None
     store, pull, digest = desk.shop.store, comment.pull, _digest(answers)
-    turn = Lease(
-        store,
-        f"github/{desk.name}/said/{comment.id}-{digest}-answer",
-        by=_answerer(desk),
-        lasts_s=TURN_S,
-    )
-    standing = turn.take()
-    if standing == "theirs":
+    of_older_versions = _key(desk, comment, f"{ANSWER}\n{answers}")
+    turn = Lease(store, f"{_key(desk, comment, answers)}-answer", by=_answerer(desk), lasts_s=TURN_S)
+    if _is_there(store, of_older_versions) or (standing := turn.take()) == "theirs":
         return
     marker = f"<!-- {comment.id}-{digest} -->"
 
@@ -256,6 +253,19 @@ def _say_once(desk: Desk, comment: Comment, answers: str, *, unsaid: Sequence[st
     turn.finish()
     for each in unsaid:
         store.delete(f"{each}-unsaid")
+
+
+def _key(desk: Desk, comment: Comment, text: str) -> str:
+    """Where it is kept what was done or said for a comment. `text` is what the command means, or the answer."""
+    return f"github/{desk.name}/said/{comment.id}-{_digest(text)}"
+
+
+def _is_there(store: Store, key: str) -> bool:
+    try:
+        store.read(key)
+    except NotFound:
+        return False
+    return True
 
 
 def _digest(text: str) -> str:

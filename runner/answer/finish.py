@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from runner.answer.attend import Attendance
     from runner.answer.desk import Desk
     from runner.report.facts import RunFacts
+    from runner.runs import Run
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,9 @@ REACTIONS: Mapping[State, Reaction] = {
     State.CANCELLED: "confused",
 }
 LAST_WORD_TIMES = 2
+# For so long after its end a run waits for somebody who may make releases. Without an end it would be tried by every
+# job, and a right that is given late would publish all there ever was.
+DENIED_S = 14 * 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +65,8 @@ def close(desk: Desk, attendance: Attendance) -> Closed:
 
 
 def last_word(attendance: Attendance) -> tuple[str, ...]:
-    """Publish the model, then close check, comment and reaction. Safe to repeat; what fails, or is denied,
-    stays in the outbox.
+    """Publish the model, then close check, comment and reaction. Safe to repeat; what fails stays in the outbox, and
+    what is denied does for two weeks.
 
     Returns what is to be said of the publication. Does nothing where somebody else on this machine speaks of the run.
     """
@@ -103,13 +108,20 @@ def _publish(attendance: Attendance) -> tuple[bool, tuple[str, ...]]:
     except ModelError as error:
         logger.warning("%s is not published: %s", run.release, error)
         return False, (f"{run.release} is in the store and not on GitHub: {error}",)
-    if url is None:  # Which permission the token lacks is among the notes on the desk.
-        return True, (
-            f"{run.release} is in the store and not on GitHub: whoever may make releases publishes it",
-        )
+    if url is None:
+        return _denied(run)
     attendance.voice.published(url)
     attendance.look()
     return False, ()
+
+
+def _denied(run: Run) -> tuple[bool, tuple[str, ...]]:
+    """The same for a release that the token may not make. Which permission it lacks is among the notes on the desk."""
+    there = f"{run.release} is in the store and not on GitHub"
+    if time.time() - run.stages[-1].started_at_s < DENIED_S:
+        return True, (f"{there}: whoever may make releases publishes it",)
+    since = f"nobody who may make releases did in {DENIED_S / 86400:g} days"
+    return False, (f"{there}: {since}; once the token may, ask for the same run again",)
 
 
 def outputs(closed: Sequence[Closed]) -> dict[str, str]:

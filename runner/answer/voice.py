@@ -72,8 +72,9 @@ class Voice:
         return self._said.release_url
 
     def renew(self, desk: Desk) -> None:
-        """Speak with another token from now on."""
+        """Speak with another token from now on, which may be allowed to change what the one before was not."""
         self._desk = desk
+        self._denied.clear()
 
     def published(self, url: str) -> None:
         """Remember where the model is."""

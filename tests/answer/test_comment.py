@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from dataclasses import replace
 
 import pytest
 
+from runner.trigger.comment import commands
 from tests.answer.scene import TRAINS, Scene, files
 
 
@@ -166,3 +169,39 @@ def test_a_bot_starts_nothing(scene: Scene) -> None:
     pull = scene.pull()
     assert scene.job(scene.comment(pull, "/train", by="robot[bot]")).code == 0
     assert scene.project.run_ids == ()
+
+
+def test_a_promotion_that_an_older_pushtrain_made_is_not_made_again_by_a_job_that_is_run_again(
+    scene: Scene,
+) -> None:
+    pull = scene.pull()
+    scene.job(scene.push())
+    comment = scene.repository.comment(pull.number, "/promote digits@1.0.0 production", by="ada")
+    (promotion,) = commands(comment.body)
+    meant = repr((replace(promotion, line=""), 0))
+    scene.project.store.write(_said(scene, comment.id, meant, "-done"), b"")
+    done = scene.job(scene.told(comment, pull))
+    assert done.code == 0, done.output
+    assert not [each for each in scene.repository.tags if "#" in each]
+    assert scene.answers(pull) == []
+
+
+def test_an_answer_that_an_older_pushtrain_gave_is_not_given_again(scene: Scene) -> None:
+    pull = scene.pull()
+    event = scene.comment(pull, "/train help")
+    scene.job(event)
+    (answer,) = scene.answers(pull)
+    mark, _, text = answer.partition("\n")
+    comment = int(mark.rpartition("<!-- ")[2].partition("-")[0])
+    store = scene.project.store
+    for key in list(store.keys(f"github/{scene.repository.name}/said/")):
+        store.delete(key)
+    store.write(_said(scene, comment, f"<!-- pushtrain:/answer -->\n{text}"), b"")
+    assert scene.job(event).code == 0
+    assert len(scene.answers(pull)) == 1
+
+
+def _said(scene: Scene, comment: int, text: str, end: str = "") -> str:
+    """Where an older pushtrain remembered what it had done or said."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"github/{scene.repository.name}/said/{comment}-{digest}{end}"

@@ -6,10 +6,14 @@ import signal
 import time
 
 import pytest
+from msgspec.structs import replace
 
+from runner import runs
 from tests.answer.scene import TRAINS, Scene, files, train_yml
 from tests.answer.test_jobs import SLOW
 from tests.engines.project import HELD, wait_for
+
+ALL = {"contents": "write", "checks": "write", "pull_requests": "write", "issues": "write"}
 
 
 def test_a_train_yml_in_a_folder_trains_what_lies_beside_it(scene: Scene) -> None:
@@ -234,3 +238,26 @@ def test_a_detached_run_says_who_will_say_the_rest(scene: Scene) -> None:
     scene.project.until_prints("begun")
     scene.project.let_go()
     scene.project.until("succeeded")
+
+
+def test_a_release_that_nobody_may_make_is_given_up_and_told_of_after_two_weeks(scene: Scene) -> None:
+    scene.token = scene.github.actions_token(scene.repository.name, permissions={**ALL, "contents": "read"})
+    assert scene.job(scene.push()).code == 0
+    send = ("github", "send")
+    assert scene.project.pushtrain(*send).code == 79, "another token may be allowed to"
+    assert "whoever may make releases" in str(scene.check.output)
+    store, run = scene.project.store, scene.run
+    past = tuple(replace(each, started_at_s=each.started_at_s - 15 * 86400) for each in run.stages)
+    runs.update(store, run.id, lambda found: replace(found, stages=past))
+    done = scene.project.pushtrain(*send)
+    assert done.code == 0, done.output
+    assert "whoever may make releases" not in str(scene.check.output)
+    assert "nobody who may make releases" in str(scene.check.output)
+    asked = len(scene.github.api_calls())
+    assert scene.project.pushtrain(*send).code == 0
+    assert not [each for each in scene.github.api_calls()[asked:] if "/releases" in each.path]
+    scene.github.permit(scene.token, ALL)
+    assert scene.job(scene.pushed({"docs/a.md": "a"}, branch="docs")).code == 0
+    assert "digits@v1.0.0" not in scene.repository.tags
+    scene.job(scene.webhooks.workflow_dispatch({}))
+    assert "digits@v1.0.0" in scene.repository.tags, "whoever asks for the same again gets it published"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -86,11 +87,13 @@ def test_a_comment_that_is_edited_while_it_is_looked_at_counts_as_it_is_then(sce
     pull = scene.pull()
     said = scene.repository.comment(pull.number, "Looks good", by="ada", at_s=time.time() - 30)
     scene.once()
-    slow = scene.github.fault(path="/graphql$", delay_s=4, times=1)
+    edited = threading.Event()
+    slow = scene.github.fault(path="/graphql$", until=edited, times=1)
     scene.repository.edit(said, "/train accuracy=0.7", at_s=time.time() - 20)
     command = scene.watch("--once")
-    wait_for(lambda: slow.hits, what="who edited it is asked", told=scene.heard)
+    wait_for(lambda: slow.hits, what="who edited it is asked", told=scene.heard, within_s=90)
     scene.repository.edit(said, "/train accuracy=0.8", at_s=time.time() - 10)
+    edited.set()
     done = command.finish()
     assert (done.code, "is being edited" in done.output) == (79, True)
     assert not scene.project.run_ids

@@ -107,6 +107,26 @@ def test_a_release_that_was_denied_is_told_of_and_published_once_the_token_may(s
     assert stop(command).code == 0
 
 
+def test_a_check_that_the_token_may_not_change_for_a_while_is_closed_once_it_may_again(scene: Scene) -> None:
+    command = scene.watching()
+    scene.push(LONG, metrics=None, release=None)
+    check = scene.until_check(status="in_progress")
+    scene.project.until_prints("begun")
+    scene.github.permit(scene.token, {**ALL, "checks": "read"})
+    scene.project.let_go()
+    wait_for(
+        lambda: any(each.status == 403 for each in scene.github.api_calls("POST", "check-runs")),
+        what="a refusal",
+        told=scene.heard,
+        within_s=90,
+    )
+    scene.github.permit(scene.token, ALL)
+    scene.until_nothing_is_due()
+    assert (check.status, check.conclusion) == ("completed", "success")
+    assert len(scene.repository.checks()) == 1
+    assert stop(command).code == 0
+
+
 def test_a_run_whose_secrets_are_gone_with_its_supervisor_ends_as_lost_with_what_to_type(
     scene: Scene,
 ) -> None:

@@ -38,6 +38,8 @@ _GRAPHQL, _ENTERPRISE_GRAPHQL = "/graphql", "/api/graphql"
 _API = ("/repos/", "/repositories/", "/user", "/users/", "/app", "/rate_limit", _GRAPHQL)
 _RANK = {"read": 1, "write": 2, "admin": 3}
 _WINDOW_S = 3600
+# A fault that is held `until` something goes on after so long, so that a test that failed can end.
+_HELD_S = 120.0
 _SLASH = "\x1f"
 # Addresses that GitHub serves still and describes no more.
 _CURRENT = {("GET", "/repos/{owner}/{repo}/statuses/{ref}"): "/repos/{owner}/{repo}/commits/{ref}/statuses"}
@@ -183,6 +185,8 @@ class Visit:
         if fault is None:
             return self._true_answer(None)
         time.sleep(fault.delay_s)
+        if fault.until is not None:
+            fault.until.wait(_HELD_S)
         if fault.after:
             # The request is carried out; what is lost is the news of it.
             response = self._true_answer(fault.cut_upload_after_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,6 +24,7 @@ class Fault:
     path: str = ""
     retry_after_s: int | None = None
     delay_s: float = 0.0
+    until: threading.Event | None = None
     reset: bool = False
     cut_upload_after_bytes: int | None = None
     after: bool = False

@@ -195,6 +195,7 @@ class GitHub:
         path: str = "",
         retry_after_s: int | None = None,
         delay_s: float = 0.0,
+        until: threading.Event | None = None,
         reset: bool = False,
         cut_upload_after_bytes: int | None = None,
         after: bool = False,
@@ -204,8 +205,8 @@ class GitHub:
 
         By `status`: 502 (a page, not JSON), 5xx, 401; 403 or 429 is the secondary limit (with Retry-After or without).
         By `reset` the line is cut; `after`: only once the request has been carried out. `cut_upload_after_bytes` cuts
-        an upload and leaves a "starter" asset. `delay_s` alone only delays. `hits` of what is returned counts.
-        `errors` are those of GraphQL, which stand in a good answer without data.
+        an upload and leaves a "starter" asset. `delay_s` alone only delays, and so does `until`, until it is set.
+        `hits` of what is returned counts. `errors` are those of GraphQL, which stand in a good answer without data.
         """
         made = Fault(
             status=status,
@@ -214,6 +215,7 @@ class GitHub:
             path=path,
             retry_after_s=retry_after_s,
             delay_s=delay_s,
+            until=until,
             reset=reset,
             cut_upload_after_bytes=cut_upload_after_bytes,
             after=after,
