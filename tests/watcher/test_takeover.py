@@ -54,6 +54,16 @@ def next_job(scene: Scene) -> None:
     assert done.code == 0, done.output
 
 
+def until_refused(scene: Scene, method: str) -> None:
+    """Wait until the token may not make, or change, a check. What a job did before with its own is none."""
+    wait_for(
+        lambda: any(each.status == 403 for each in scene.github.api_calls(method, "check-runs")),
+        what="a refusal",
+        told=scene.heard,
+        within_s=90,
+    )
+
+
 def is_due(scene: Scene) -> bool:
     return bool(said.due(scene.project.store, scene.repository.name))
 
@@ -80,9 +90,7 @@ def test_a_fleet_that_may_make_no_checks_leaves_the_one_of_a_job_to_the_next_job
     old = orphan(scene, release=None)
     scene.repository.grant("carol", "write")
     command = fleet(scene, scene.github.personal_token("carol"))
-    wait_for(
-        lambda: scene.github.api_calls("PATCH", "check-runs"), what="a try", told=scene.heard, within_s=90
-    )
+    until_refused(scene, "PATCH")
     assert stop(command).code == 0
     assert old.status == "in_progress"
     assert is_due(scene)
@@ -114,12 +122,7 @@ def test_a_check_that_the_token_may_not_change_for_a_while_is_closed_once_it_may
     scene.project.until_prints("begun")
     scene.github.permit(scene.token, {**ALL, "checks": "read"})
     scene.project.let_go()
-    wait_for(
-        lambda: any(each.status == 403 for each in scene.github.api_calls("POST", "check-runs")),
-        what="a refusal",
-        told=scene.heard,
-        within_s=90,
-    )
+    until_refused(scene, "POST")
     scene.github.permit(scene.token, ALL)
     scene.until_nothing_is_due()
     assert (check.status, check.conclusion) == ("completed", "success")
