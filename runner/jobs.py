@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import placeholders, runs
-from runner.engines.inherit import is_the_jobs
 from runner.errors import PlanError
 from runner.host.job import ContainerLimits, Job
+from runner.inherit import is_the_jobs
 from runner.launch import LAUNCHERS
 from runner.place import Reservation
 

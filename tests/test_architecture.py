@@ -19,7 +19,7 @@ ORDER = (
     # what is trained, and where things are kept
     "git", "repository", "archive", "store", "source", "scan", "manifest", "sync",
     # what it is trained on and with
-    "homes", "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
+    "homes", "inherit", "gpus", "place", "launch", "metrics", "charts", "models", "environment", "datasets", "starter",
     # a run
     "lock", "removal", "runs", "parameters", "remarks", "plan", "entry", "agreement", "idle", "writers", "host",
     "collect", "slurm", "engines", "jobs", "causes", "blame", "switchboard", "gang", "hosts", "again", "record",

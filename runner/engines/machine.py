@@ -10,9 +10,9 @@ import threading
 from typing import TYPE_CHECKING, Literal
 
 from runner import gpus, place, plan, removal, runs
-from runner.engines.inherit import inherited, inherited_by_isolated
 from runner.errors import Corrupt, NotFound
 from runner.host import channel, leash
+from runner.inherit import inherited, inherited_by_isolated
 from runner.lock import is_held
 from runner.store import open_store
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 from runner import entry, place, plan, runs, slurm
 from runner.engines import tending
-from runner.engines.inherit import for_hosts
 from runner.errors import Displaced, EngineError, NoCapacity, RunNotFound
 from runner.host import channel
+from runner.inherit import for_hosts
 from runner.slurm import allocation, kinds, quota, submission
 from runner.slurm.allocation import Fate
 from runner.slurm.client import run_folder

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import EngineError
+from runner.inherit import inherited
 from runner.slurm import trouble
 
 logger = logging.getLogger(__name__)
@@ -97,8 +98,9 @@ class Slurm:
                 text=True,
                 errors="surrogateescape",
                 timeout=COMMAND_WITHIN_S,
+                # No command of Slurm's has to carry the token of a job or of the fleet.
                 env={
-                    **(os.environ if environ is None else environ),
+                    **inherited(os.environ if environ is None else environ, secrets=environ or ()),
                     **self.environ(),
                     "PATH": path,
                     "TZ": "UTC",

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 RUN = "20261122-060000-aaaa"
 CONF = {"SLURM_CONF": "/run/pushtrain/slurm.conf"}
 LEAVES = f"""#!/bin/sh
+until [ -e "$GO" ]; do sleep 0.1; done
 setsid sleep 3001 </dev/null >/dev/null 2>&1 &
 env -i PUSHTRAIN_MARK={RUN}:0:1:x setsid sleep 3002 </dev/null >/dev/null 2>&1 &
 """
@@ -41,6 +42,13 @@ def health(host: Host) -> str:
     return host.run("scontrol", "show", "node", "h0", environ=CONF).stdout
 
 
+def until_running(host: Host) -> None:
+    deadline_s = time.monotonic() + 60
+    while not host.run("squeue", "--noheader", "--states=running", environ=CONF).stdout:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
 def until_empty(host: Host) -> None:
     deadline_s = time.monotonic() + 60
     while host.run("squeue", "--noheader", environ=CONF).stdout:
@@ -56,8 +64,13 @@ def test_a_host_ends_what_its_job_left_and_says_whether_it_is_well(host: Host, t
         time.sleep(0.05)
     script = tmp_path / "leaves"
     script.write_text(LEAVES)
+    go = tmp_path / "go"
+    asked = ("--gres=gpu:2", "-o", "/dev/null", f"--export=GO={go}", str(script))
+    host.run("sbatch", "-J", RUN, *asked, environ=CONF)
+    until_running(host)
+    # On the GPU of a host without a job it would keep the job away.
     says(host, {"GPU-fake-h0-1": {"processes": {found[0]: 1}}})
-    host.run("sbatch", "-J", RUN, "--gres=gpu:2", "-o", "/dev/null", str(script), environ=CONF)
+    go.touch()
     until_empty(host)
     log = host.run("cat", "/run/pushtrain/strangers.log").stdout
     ended = [json.loads(line) for line in log.splitlines()]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.engines.inherit import inherited, inherited_by_isolated, is_the_jobs
+from runner.inherit import inherited, inherited_by_isolated, is_the_jobs
 from tests.engines.project import Project, wait_for
 
 JOB = {
