@@ -75,6 +75,14 @@ def lost_node(first: Failure, launchers_said: Sequence[str]) -> str | None:
     return next((match[1] for match in found if match), None)
 
 
+def silence(silent_s: float, said: Mapping[int, Sequence[str]]) -> str:
+    """Say that no rank printed anything for so long, and which of them raised and did not end, if any did."""
+    cause = f"timeout.silence: no output for {silent_s:.0f} s"
+    if raised := stuck(said):
+        cause += f"; rank {raised[0]} raised {raised[1]} and did not end"
+    return f"{cause}; what each rank was doing lies in its logs, in stacks/"
+
+
 def stuck(last_lines: Mapping[int, Sequence[str]]) -> tuple[int, str] | None:
     """Of ranks that are silent, by their last lines: the lowest one that raised and did not end, and what it raised.
 

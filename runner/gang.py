@@ -89,6 +89,7 @@ class Gang:
         self._warnings: list[str] = []
         self._shared: dict[int, tuple[str, ...]] = {}
         self._fetched: set[int] = set()
+        self._waiting: dict[int, Job] = {}
         self._started_at_s: dict[int, float] = {}
         self._refused: set[int] = set()
         self._going = False
@@ -122,10 +123,11 @@ class Gang:
         return (*self._warnings, *(each for node in sorted(self._shared) for each in self._shared[node]))
 
     def start(self, jobs: Mapping[int, Job]) -> None:
-        """Tell every host to fetch what it needs; they start together once all have it."""
+        """Tell every host to fetch what it needs, node 0 first where others follow it; all start once all have it."""
         self._starting = True
-        for node, channel in self._channels.items():
-            channel.send("fetch", job=jobs[node].to_json())
+        self._waiting = {node: jobs[node] for node in self._channels if jobs[node].follows}
+        for node in self._channels.keys() - self._waiting:
+            self._channels[node].send("fetch", job=jobs[node].to_json())
 
     def adopt(self) -> bool:
         """Hear what the hosts of an earlier supervisor did; whether all of their ranks were started."""
@@ -215,8 +217,14 @@ class Gang:
 
     # Events
 
-    def _on_fetched(self, node: int, _: Event) -> None:
+    def _on_stored(self, _: int, __: Event) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for node, job in waiting.items():
+            self._channels[node].send("fetch", job=job.to_json())
+
+    def _on_fetched(self, node: int, event: Event) -> None:
         self._fetched.add(node)
+        self._on_stored(node, event)  # A host of an older version does not say so before.
         if not self._starting:
             return  # Told again to a supervisor that takes over: these ranks were started long ago.
         ready = len(self._fetched) == len(self._channels) and self._outcome is None and self._error is None
@@ -328,7 +336,7 @@ class Gang:
         if silence_s is None or silent_s <= silence_s:
             self._stacks_by_s, self._stacks, self._said = None, set(), {}
         elif self._have_stacks():
-            self._fail(Outcome(kind="timeout", code=75, cause=self._silence(silent_s)))
+            self._fail(Outcome(kind="timeout", code=75, cause=blame.silence(silent_s, self._said)))
 
     def _over(self, ran_s: float) -> str:
         budget_s, run_s = self._limits.budget_s, self._limits.run_s
@@ -348,12 +356,6 @@ class Gang:
                     f"the host process of node {node} did not answer any more and was ended"
                 )
                 self._channels[node].kill()
-
-    def _silence(self, silent_s: float) -> str:
-        cause = f"timeout.silence: no output for {silent_s:.0f} s"
-        if stuck := blame.stuck(self._said):
-            cause += f"; rank {stuck[0]} raised {stuck[1]} and did not end"
-        return f"{cause}; what each rank was doing lies in its logs, in stacks/"
 
     def _have_stacks(self) -> bool:
         """Whether every host looked what its silent ranks do, as far as they can be waited for."""

@@ -59,6 +59,7 @@ class Attempt:
             on_first_line=lambda: self._post(lambda: None),
             on_progress=lambda event: self._tell({"event": "progress", **event}, keep=False),
             gpu_use=gpu_use,
+            on_stored=lambda: self._post(lambda: self._tell({"event": "stored"})),
             before=before._node if before is not None else None,
             on_makes=on_makes,
         )

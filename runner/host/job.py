@@ -79,6 +79,18 @@ class Job:
         return self.world_size > 1 or any(process.kind != "direct" for process in self.processes)
 
     @property
+    def saves_for_others(self) -> bool:
+        """Whether other nodes go on from the checkpoints that this one has."""
+        shared = self.resume and self.checkpoints and self.processes and len(self.hostnames) > 1
+        return bool(shared) and self.node_rank == 0
+
+    @property
+    def follows(self) -> bool:
+        """Whether this node goes on from the checkpoints that node 0 has."""
+        shared = self.resume and self.checkpoints and self.chief_prefix and self.processes
+        return bool(shared) and self.node_rank != 0
+
+    @property
     def gang_folder(self) -> Path:
         """Where this host and the processes of its node meet: on this host, see `gang_place`."""
         return Path(self.scratch) / "gang"

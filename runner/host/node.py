@@ -45,7 +45,8 @@ class Node:
     """What a Job says, done on this host. `on_first_line` is called for each rank, from a thread of its own.
 
     `on_progress` is called by `fetch`, every two seconds, with what is brought: `what`, `bytes`, `total`; with
-    `waits` where it is waited for, `on_makes` as by ContainerRanks. `before` is the same node in the attempt before.
+    `waits` where it is waited for; `on_stored` once other nodes can take its checkpoints, `on_makes` as by
+    ContainerRanks. `before` is the same node in the attempt before.
     """
 
     def __init__(
@@ -54,12 +55,13 @@ class Node:
         *,
         on_first_line: Callable[[], None] = lambda: None,
         on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        on_stored: Callable[[], None] = lambda: None,
         gpu_use: GpuUse | None = None,
         before: Node | None = None,
         on_makes: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.job, self._on_makes = job, on_makes
-        self._on_progress = on_progress
+        self._on_progress, self._on_stored = on_progress, on_stored
         self._store = open_store(job.store)
         self._ownership = Ownership(job, self._store)
         self._mask = mask = Mask(job.secrets.values())
@@ -95,6 +97,8 @@ class Node:
             self._forget_older()
             image = self._bring_image()
             self._bring_source()
+            if job.saves_for_others:
+                self._store_checkpoints()
             self._bring_data()
             self._lay_out()
             image.result()
@@ -148,9 +152,11 @@ class Node:
         if job.resume:
             self._bring_checkpoints()
         if job.image is not None:
-            _give_away(job.work)
+            from runner.host.container_settings import give_away
+
+            give_away(job.work)
             if job.is_gang:
-                _give_away(job.gang_folder)
+                give_away(job.gang_folder)
 
     def _forget_older(self) -> None:
         """On a fleet a run may have gone on elsewhere since it was here: the store has what it saved there.
@@ -292,6 +298,13 @@ class Node:
 
         return LocalRanks(self.job, self._datasets)
 
+    def _store_checkpoints(self) -> None:
+        """All nodes go on from the same: a host that was killed may not have sent what it has last."""
+        with self._turn:
+            self._open_mirror()
+            self._mirror.sync()
+        self._on_stored()
+
     def _bring_checkpoints(self) -> None:
         """Rank 0's checkpoints as they were last stored: where it alone saves them, all ranks go on from them.
 
@@ -377,15 +390,3 @@ def _copy(found: Found, target: Path, *, within: Path) -> None:
                 shutil.copyfileobj(source, copy)
             if found.executable:
                 target.chmod(target.stat().st_mode | 0o111)
-
-
-def _give_away(work: Path) -> None:
-    """Let the container's user write in the working folder, where this process is root."""
-    from runner.host.containers import owner
-
-    if os.getuid() != 0:
-        return
-    user, group = owner()
-    os.chown(work, user, group)
-    for path in work.rglob("*"):
-        os.chown(path, user, group, follow_symlinks=False)

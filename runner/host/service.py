@@ -1,9 +1,9 @@
 """The host process: does what the supervisor says, keeps what the ranks write, and ends them when nobody is left.
 
 Commands in: `ports` (count), `fetch` (a Job), `go`, `stop` (grace_s), `finish` (grace_s), `stacks`, `kill`, `seal`,
-`bye`, and what the agents of other nodes want (see calls.py). Events out: `ready`, `ports`, `progress`,
-`fetched`, `started`, `exited` per rank, `stacks`, `sealed` with the manifest, `beat` once a second (with `gpu_util`
-every ten, and why it cannot be read), `error` with its class, message and tip.
+`bye`, and what the agents of other nodes want (see calls.py). Events out: `ready`, `ports`, `progress`, `stored` (by
+node 0: its checkpoints), `fetched`, `started`, `exited` per rank, `stacks`, `sealed` with the manifest, `beat` once a
+second (with `gpu_util` every ten, and why it cannot be read), `error` with its class, message and tip.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 
 from runner import errors, jobs
 from runner.agreement import Agreement
+from runner.errors import StoreError
 from runner.gang import Gang, Outcome
 from runner.host.channel import Channel, Event
 from runner.host.job import Job
@@ -180,6 +181,35 @@ def test_every_host_is_told_its_own_job() -> None:
     here = stage(good(0), good(1))
     here.run()
     assert [host.sent[0][1]["job"]["node_rank"] for host in here.hosts] == [0, 1]
+
+
+def going_on(jobs: Mapping[int, Job]) -> Mapping[int, Job]:
+    return {node: replace(job, resume=True, checkpoints="outputs/checkpoints") for node, job in jobs.items()}
+
+
+def test_hosts_that_go_on_from_node_0s_checkpoints_fetch_once_it_has_stored_them() -> None:
+    here = stage({**good(0), "fetch": ()}, good(1), good(2))
+    here.gang.start(going_on(here.jobs))
+    assert here.heard == [(0, "fetch")]
+    here.inbox.put((0, {"event": "stored"}))
+    here.inbox.put((0, FETCHED))
+    assert here.gang.follow(lambda: None) == Outcome(kind="succeeded")
+    assert here.heard == [(n, "fetch") for n in range(3)] + [(n, "go") for n in range(3)]
+
+
+def test_a_host_of_an_older_version_does_not_say_that_it_stored_its_checkpoints() -> None:
+    here = stage(good(0), good(1))
+    here.gang.start(going_on(here.jobs))
+    assert here.gang.follow(lambda: None) == Outcome(kind="succeeded")
+    assert here.heard == [(0, "fetch"), (1, "fetch"), (0, "go"), (1, "go")]
+
+
+def test_no_other_host_fetches_where_node_0_cannot_store_its_checkpoints() -> None:
+    here = stage({"fetch": (error("StoreError", "the store is full"),)}, good(1))
+    here.gang.start(going_on(here.jobs))
+    with pytest.raises(StoreError, match="full"):
+        here.gang.follow(lambda: None)
+    assert (1, "fetch") not in here.heard
 
 
 def test_it_is_told_once_that_all_ranks_run() -> None:

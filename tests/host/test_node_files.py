@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,36 @@ def test_the_chiefs_checkpoints_come_first_and_the_nodes_own_beside_them(work: P
     assert (brought / "step" / "rank-1").read_text() == "mine"
     assert (brought / "latest" / "rank-1").read_text() == "mine"
     assert not any(path.is_symlink() for path in brought.rglob("*"))
+
+
+def test_all_nodes_go_on_from_what_node_0_has_though_its_host_was_killed_before_it_sent_it(
+    work: Path, tmp_path: Path
+) -> None:
+    stored_by_the_chief(tmp_path, "step")
+    (work / CHECKPOINTS / "step").write_text("newer")
+    (work / "outputs" / "result").write_text("not sent either")
+    stored: list[str] = []
+    chief = Node(
+        job(
+            tmp_path,
+            replace(launched(0), node_rank=0),
+            node_rank=0,
+            live_prefix=f"runs/{RUN}/live/node-0/",
+            mark=f"{RUN}:0:2:{tmp_path.name}",
+        ),
+        on_stored=lambda: stored.append((chief_prefix / "step").read_text()),
+    )
+    chief_prefix = tmp_path / "store" / chief.job.live_prefix / CHECKPOINTS
+    other = Node(job(tmp_path, launched(1), scratch=f"{tmp_path}/other"))
+
+    chief.fetch()
+    other._bring_checkpoints()
+    chief.close()
+
+    assert stored == ["newer"]
+    assert (other.job.brought / CHECKPOINTS / "step").read_text() == "newer"
+    assert (work / CHECKPOINTS / "step").read_text() == "newer"
+    assert (work / "outputs" / "result").read_text() == "not sent either"
 
 
 @pytest.mark.parametrize(
