@@ -247,3 +247,39 @@ def test_ranks_that_are_being_stopped_are_not_taken_over(local_project: Project)
 
     assert resumed.finish().code == 0
     assert [a.outcome for a in local_project.run.attempts] == ["lost", "succeeded"]
+
+
+def test_all_nodes_go_on_from_the_same_checkpoints_though_their_hosts_were_killed(
+    local_project: Project,
+) -> None:
+    """What rank 0 wrote since it was last stored is on its own node only."""
+    local_project.write(
+        """
+        folder = os.environ.get("PUSHTRAIN_RESUME_FROM")
+        step = int(open(folder + "/step").read()) if folder else 0
+        print("begun at", step, flush=True)
+        while os.environ["PUSHTRAIN_ATTEMPT"] == "1" and os.environ["PUSHTRAIN_RANK"] == "0":
+            step += 1
+            open("outputs/new", "w").write(str(step))
+            os.makedirs("outputs/checkpoints", exist_ok=True)
+            os.rename("outputs/new", "outputs/checkpoints/step")
+            time.sleep(0.01)
+        if os.environ["PUSHTRAIN_ATTEMPT"] == "1":
+            hold()
+        """,
+        resources={"nodes": 2},
+        distribution={"type": "none"},
+        retry={"max": 1},
+        **KEPT,
+    )
+    command = local_project.start("run")
+    local_project.until_prints("begun at 0", rank=1)
+    _synced(local_project)
+    local_project.kill("runner.host")
+
+    done = command.finish()
+
+    assert done.code == 0, done.output
+    logs = [local_project.log(local_project.run.id, attempt=2, rank=rank) for rank in range(2)]
+    assert logs[0] == logs[1] != "begun at 0\n"
+    assert [a.outcome for a in local_project.run.attempts] == ["lost", "succeeded"]
