@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runner import git
     from runner.engines import Engine
     from runner.environment import Lookup, Recipe
+    from runner.place import Gang
     from runner.plan import Asked, Plan
     from runner.repository import Source
     from runner.runs import Run
@@ -109,6 +110,7 @@ def make_plan(
     suits = look_up.check_planned(recipe, demand)
     made = replace(made, notes=(*notes, *made.notes, *suits))
     engine.check(made.gang)
+    _require_registry(shop, made.gang, recipe)
     if made.isolated:
         engines.check_network(made.gang, allocated=engine.allocated)
         look_up.check_isolated(recipe)
@@ -121,6 +123,12 @@ def _check_store(shop: Workshop, engine: Engine) -> None:
             f"the engine {engine.name} needs a store that all hosts reach",
             tip="PUSHTRAIN_STORE=s3://… or a folder that is mounted on all of them",
         )
+
+
+def _require_registry(shop: Workshop, gang: Gang, recipe: Recipe) -> None:
+    if gang.nodes > 1 and not shop.registry:
+        others = shop.engine.others(gang)
+        environment.require_registry(recipe, nodes=gang.nodes, others=others, registry=shop.registry)
 
 
 def _load(path: Path, folder: Path) -> Spec:

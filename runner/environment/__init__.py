@@ -14,7 +14,7 @@ from runner.environment.image import (
     remove_isolated_image,
 )
 from runner.environment.lookup import Lookup, lookup
-from runner.environment.only_here import require_shared
+from runner.environment.only_here import require_registry, require_shared
 from runner.environment.origin import Origin
 from runner.environment.present import present
 from runner.environment.recipe import Recipe, bases, image_recipe, venv_recipe
@@ -47,6 +47,7 @@ __all__ = [
     "prepare_venv",
     "present",
     "remove_isolated_image",
+    "require_registry",
     "require_shared",
     "venv_recipe",
     "wheels_folder",

@@ -11,6 +11,12 @@ from runner.errors import EnvironmentFailed
 
 # A fleet may have thousands of hosts.
 _NAMED = 3
+HOW_TO_SHARE = (
+    "export PUSHTRAIN_REGISTRY=HOST[/PATH], one that all hosts reach; or give the fleet one, on its head: "
+    "pushtrain agent stop; pushtrain agent start --head … --serve-registry (or --registry HOST[/PATH]); "
+    "then the new token to each host"
+)
+"""What to type for hosts to have a registry."""
 
 
 def require_shared(recipe: Recipe, *, others: Sequence[str], registry: str | None) -> None:
@@ -25,6 +31,20 @@ def require_shared(recipe: Recipe, *, others: Sequence[str], registry: str | Non
     raise EnvironmentFailed(
         f"the image {name} is only in this machine's Docker, and {', '.join(others[:_NAMED])}{more} may have the run",
         tip=pushed(name, registry=registry),
+    )
+
+
+def require_registry(recipe: Recipe, *, nodes: int, others: Sequence[str], registry: str | None) -> None:
+    """Raise EnvironmentFailed, with how to have a registry, for an image that one host builds and others cannot have.
+
+    Whether they have it from an earlier run does not count: the hosts are chosen later.
+    """
+    if recipe.kind != "image" or recipe.image is not None or registry or nodes < 2 or not others:
+        return
+    raise EnvironmentFailed(
+        f"one host builds the image of the environment, and the other {nodes - 1} cannot have it: "
+        "no registry is configured",
+        tip=HOW_TO_SHARE,
     )
 
 

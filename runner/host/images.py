@@ -48,7 +48,7 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
     refuses, and where no registry is known from which this host could have the image; DockerAway where Docker ended and
     nobody starts it again, else EngineError for Docker.
     """
-    from runner.environment import pulled
+    from runner.environment import only_here, pulled
 
     with contextlib.closing(_docker(progress)) as client:
         with translated("the image cannot be looked up"):
@@ -64,7 +64,7 @@ def bring(reference: str, *, cache: Path, progress: Progress) -> None:
         if DIGEST not in reference:
             raise EnvironmentFailed(
                 f"{socket.gethostname()} has no image {reference}, and no registry is configured to take it from",
-                tip="pushtrain run --registry HOST/PATH, one that all hosts reach",
+                tip=only_here.HOW_TO_SHARE,
             )
         with _alone(pulled.lock(cache, reference)):
             comes = not has_image(client, reference)

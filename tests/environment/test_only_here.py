@@ -16,6 +16,7 @@ from runner.environment import (
     bases,
     image_recipe,
     prepare_image,
+    require_registry,
     require_shared,
 )
 from runner.errors import EnvironmentFailed
@@ -77,6 +78,30 @@ def test_where_no_other_host_may_have_the_run_it_serves(tmp_path: Path, environm
 def test_an_image_of_a_registry_serves_all_hosts(tmp_path: Path, environment: str) -> None:
     recipe = planned_image(tmp_path, environment, FILES)
     require_shared(recipe, others=("h1", "h2"), registry=None)
+
+
+BUILT = ("pip: [six==1.17.0]", "dockerfile: Dockerfile")
+
+
+@pytest.mark.parametrize("environment", BUILT)
+def test_a_gang_whose_image_one_host_would_build_for_itself_alone_is_refused(
+    tmp_path: Path, environment: str
+) -> None:
+    recipe = planned_image(tmp_path, environment, FILES)
+    with pytest.raises(EnvironmentFailed, match="the other 2 cannot have it: no registry") as caught:
+        require_registry(recipe, nodes=3, others=("h1", "h2"), registry=None)
+    for cure in ("PUSHTRAIN_REGISTRY=HOST", "agent stop", "agent start --head", "--serve-registry", "token"):
+        assert cure in caught.value.tip
+
+
+@pytest.mark.parametrize("environment", BUILT)
+def test_what_is_built_for_one_host_or_pushed_is_not_refused(tmp_path: Path, environment: str) -> None:
+    recipe = planned_image(tmp_path, environment, FILES)
+    require_registry(recipe, nodes=1, others=("h1",), registry=None)
+    require_registry(recipe, nodes=3, others=(), registry=None)
+    require_registry(recipe, nodes=3, others=("h1", "h2"), registry="gpu1:5000")
+    given = planned_image(tmp_path, f"image: {NAME}", FILES)
+    require_registry(given, nodes=3, others=("h1", "h2"), registry=None)
 
 
 def test_the_key_is_what_it_is_without(tmp_path: Path) -> None:

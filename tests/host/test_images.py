@@ -121,6 +121,7 @@ def test_without_a_registry_the_host_that_lacks_the_image_says_what_to_do(
     with pytest.raises(EnvironmentFailed, match=r"has no image .*no registry is configured") as raised:
         images.bring(f"{LOCAL}:unknown", cache=tmp_path, progress=silent())
     assert "--registry" in raised.value.tip
+    assert "pushtrain run --registry" not in raised.value.tip
 
 
 @pytest.mark.docker
