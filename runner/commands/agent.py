@@ -318,8 +318,9 @@ def leave(asked: argparse.Namespace) -> int:
 def _clear(name: str, *, now: bool) -> None:
     """Drain a host and wait until nothing runs there. Raises EngineError."""
     from runner.agent import membership
+    from runner.slurm.waiting import LEAVES_NOW
 
-    membership.drain(name, reason="leaves the fleet")
+    membership.drain(name, reason=LEAVES_NOW if now else "leaves the fleet")
     try:
         if jobs := membership.jobs_on(name):
             doing = "ending" if now else "waiting for"

@@ -171,7 +171,7 @@ class Cluster:
         fate = self._allocation.fate() if self._allocation is not None else Fate.RUNS
         if fate is not Fate.PUT_BACK or self._allocation is None:
             return "" if fate is Fate.RUNS else fate.value
-        why = "a run of higher priority, or a fault"
+        why = "a run of higher priority, a host that left, or a fault"
         with contextlib.suppress(EngineError):  # A head that is away says nothing.
             why = self._allocation.taken_by() or why
         return f"its hosts were taken away: {why}; it goes on in the queue"

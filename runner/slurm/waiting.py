@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _Demand = tuple[str, str, int, int]
 # How many of several hosts are named in a sentence.
+# Why a host is drained that sends its jobs away. One that leaves when they have ended takes none from anybody.
+LEAVES_NOW = "leaves the fleet at once"
 _NAMED = 3
 # Slurm takes a job without a time limit for one of a year: what follows from that is no estimate.
 _NO_ESTIMATE_S = 300 * 86_400
@@ -212,6 +214,8 @@ def taken_by(
     own = [node for node in nodes if node.name in hosts]
     if away := [node for node in own if node.states & {"DOWN", "NOT_RESPONDING"}]:
         return _away(away)
+    if leaving := [node.name for node in own if "DRAIN" in node.states and why_away(node).text == LEAVES_NOW]:
+        return f"{_some(leaving)} {'leaves' if len(leaving) == 1 else 'leave'} the fleet"
     mine = _TIER.fullmatch(partition)
     if mine is None:
         return ""

@@ -12,7 +12,17 @@ from runner.slurm.hostlist import expand
 from runner.slurm.nodes import Node
 from runner.slurm.nodes import read as read_nodes
 from runner.slurm.queue import Job
-from runner.slurm.waiting import Waiting, explain, fits, in_order, label, taken_by, wants, why_away
+from runner.slurm.waiting import (
+    LEAVES_NOW,
+    Waiting,
+    explain,
+    fits,
+    in_order,
+    label,
+    taken_by,
+    wants,
+    why_away,
+)
 from tests.fleet import recordings
 
 
@@ -253,6 +263,16 @@ def test_who_takes_a_runs_hosts_away_is_told_where_slurm_knows(
 ) -> None:
     said = taken_by([host], partition, recordings.jobs(moment), recordings.nodes(moment), now_s=2e9)
     assert said == why
+
+
+@pytest.mark.parametrize("partition", ["p50", "other"])
+def test_a_host_that_leaves_at_once_took_its_runs_from_itself(partition: str) -> None:
+    def left(reason: str) -> str:
+        said = f"NodeName=h1 State=MIXED+DRAIN CPUTot=8 Reason={reason} [root@2026-11-22T06:46:17]"
+        return taken_by(["h1", "h2"], partition, (), read_nodes(said), now_s=2e9)
+
+    assert left(LEAVES_NOW) == "h1 leaves the fleet"
+    assert left("leaves the fleet") == left("drained by hand") == ""
 
 
 def test_one_of_a_higher_priority_that_has_a_host_for_long_took_none_away() -> None:
