@@ -45,6 +45,8 @@ def watch(asked: argparse.Namespace) -> int:
     daemon = Daemon(orders=orders, names=names, others=True)
     if asked.once:
         return 0 if daemon.once() else 79
+    if orders.looks:
+        orders.auth()  # Nobody is told that it watches when it cannot.
     _end_on_signals(daemon)
     print(
         f"watching {', '.join(names) or 'what is due in the store'}; Ctrl-C ends it, and no run", flush=True

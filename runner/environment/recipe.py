@@ -281,8 +281,9 @@ def _refuse_image_only(spec: EnvironmentSpec, train_file: str) -> None:
     for field, thing in _IMAGE_ONLY.items():
         if getattr(spec, field) is not None:
             raise PlanError(
-                f"{train_file}: environment.{field} is {thing}, which needs the engine docker",
-                tip="pushtrain run --engine docker, or describe the packages by environment.pip",
+                f"{train_file}: environment.{field} is {thing}, which needs the engine docker or slurm",
+                tip="pushtrain run --engine docker, or --engine slurm on a fleet's machine; "
+                "or describe the packages by environment.pip",
             )
 
 

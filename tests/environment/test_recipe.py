@@ -54,6 +54,7 @@ def test_what_needs_docker_is_refused_by_the_local_engine(tmp_path: Path, line: 
         venv(tmp_path, line)
 
     assert "--engine docker" in caught.value.tip
+    assert "--engine slurm" in caught.value.tip
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,17 @@ def test_hosts_that_are_enough_only_with_those_of_another_type_are_refused_with_
         assert "resources.nodes in train.yml to 1 " in caught.value.tip
 
 
+def test_a_gang_of_a_model_that_each_host_has_in_another_size_is_refused_with_the_sizes() -> None:
+    sizes = ("A100-SXM4-80GB", "A100-SXM4-40GB")
+    for marks in ((), tuple(map(labels.of_gpu, sizes))):
+        known = tuple(host(f"h{at}", size, *marks[at : at + 1], gpus=2) for at, size in enumerate(sizes))
+        with pytest.raises(
+            NoCapacity, match=r"there are: 1 of A100-SXM4-40GB, 1 of A100-SXM4-80GB$"
+        ) as caught:
+            chosen(gang("A100", nodes=2, gpus_per_node=1), known)
+        assert caught.value.exit_code == 71
+
+
 def test_a_type_that_too_few_hosts_carry_is_asked_for_by_its_name() -> None:
     more = (host("h3", A40), host("h4", A80))
     assert chosen(gang("a100", nodes=2), (*FLEET, *more)) == Kinds(gres_type=A40)

@@ -85,6 +85,13 @@ def test_a_token_that_others_may_read_is_not_used(scene: Scene, mode: int) -> No
     assert scene.token not in done.output
 
 
+def test_nobody_is_told_that_it_watches_without_a_token(scene: Scene) -> None:
+    absent = str(scene.folder / "absent")
+    done = scene.project.pushtrain("watch", scene.repository.name, "--token-file", absent)
+    assert (done.code, "watching" in done.output) == (64, False)
+    assert f"{absent} cannot be read" in done.output
+
+
 def test_a_wrong_name_and_a_wrong_token_are_told_at_once(scene: Scene) -> None:
     file = str(scene.token_file())
     assert scene.project.pushtrain("watch", "digits", "--token-file", file).code == 64
