@@ -248,6 +248,8 @@ def remove_ended(client: docker.DockerClient, *, for_s: float = ENDED_FOR_S) -> 
     held = held_marks()  # Asked for later: a guardian is there before the containers are.
     before = datetime.now(UTC) - timedelta(seconds=for_s)
     for container in found:
+        if container.status not in filters["status"]:
+            continue  # It was listed as one that had not started, and looked at when it had.
         began = container.status == "created"
         if began and (container.labels.get(SEEN_LABEL) != seen() or container.labels[LABEL] in held):
             continue
