@@ -144,3 +144,19 @@ def test_what_was_never_started_is_removed_by_whoever_starts_something_next(
         remove_ended(client, for_s=0)
         client.close()
         assert sorted(names(docker)) == sorted(waiting)
+
+
+def test_what_starts_while_it_is_looked_at_is_not_taken_for_one_that_ended(
+    docker: DockerEngine, base_image: str
+) -> None:
+    """It was listed as created; its end is in the year 1 by then."""
+    labels = ("--label", f"{LABEL}=20260101-000000-cccccc:0:1:")
+    docker.docker("run", "-d", "--name", "started", *labels, base_image, "sleep", "600")
+    client = connect()
+    started = client.containers.get("started")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(client.containers), "list", lambda *_, **__: [started])
+        remove_ended(client, for_s=0)
+    client.close()
+    assert [each.partition(" Up ")[0] for each in names(docker)] == ["started"]
+    docker.docker("rm", "-f", "started")
